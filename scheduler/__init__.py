@@ -1,0 +1,51 @@
+"""Campaign timeouts that never get lost, never fire twice, and go away when they should."""
+
+from scheduler.domain.action import ScheduledAction, TimeoutJob
+from scheduler.domain.campaign import Campaign, Transition
+from scheduler.domain.errors import (
+    AlreadyRunningError,
+    DatabaseUnavailableError,
+    InvalidInputError,
+    InvalidPlanError,
+    PermanentSendError,
+    RetryLater,
+    SchedulerError,
+    SchemaOutdatedError,
+    UnknownCampaignError,
+)
+from scheduler.domain.outcome import Outcome
+from scheduler.domain.plan import CampaignPlan
+from scheduler.domain.sending import SendHandler, SendRequest, SendResult
+from scheduler.runtime.timeout_scheduler import TimeoutScheduler
+from scheduler.service.campaigns import CampaignStateManager
+from scheduler.service.results import EnrolSummary, EventResult, ScheduleSummary
+from scheduler.service.state_manager import StateManager
+from scheduler.settings import Settings
+
+__all__ = [
+    "AlreadyRunningError",
+    "Campaign",
+    "CampaignPlan",
+    "CampaignStateManager",
+    "DatabaseUnavailableError",
+    "EnrolSummary",
+    "EventResult",
+    "InvalidInputError",
+    "InvalidPlanError",
+    "Outcome",
+    "PermanentSendError",
+    "RetryLater",
+    "ScheduleSummary",
+    "ScheduledAction",
+    "SchedulerError",
+    "SchemaOutdatedError",
+    "SendHandler",
+    "SendRequest",
+    "SendResult",
+    "Settings",
+    "StateManager",
+    "TimeoutJob",
+    "TimeoutScheduler",
+    "Transition",
+    "UnknownCampaignError",
+]

@@ -1,0 +1,146 @@
+"""A campaign as a value: one contact walking one plan, and what is known of its newest mail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+
+class CampaignStatus(StrEnum):
+    """Where a campaign is in its life; the last three are final."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    ERROR = "error"
+
+
+FINISHED: Final = (CampaignStatus.COMPLETED, CampaignStatus.STOPPED, CampaignStatus.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class MailEvents:
+    """What is known of the campaign's newest mail, kept beside the campaign so that no decision looks events up.
+
+    `first`: the earliest `occurred_at` of each event type that led nowhere yet. `used`: those that led to a
+    transition. `fired`: the synthetic events that did.
+    """
+
+    first: Mapping[str, datetime] = field(default_factory=dict)
+    used: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
+    fired: tuple[str, ...] = ()
+
+    def record(self, event_type: str, occurred_at: datetime) -> MailEvents:
+        """With one more event that led nowhere."""
+        earliest = min(occurred_at, self.first.get(event_type, occurred_at))
+        return replace(self, first={**self.first, event_type: earliest})
+
+    def use(self, event_type: str, occurred_at: datetime) -> MailEvents:
+        """With an event that led to a transition; it leads to no other."""
+        first = {name: at for name, at in self.first.items() if (name, at) != (event_type, occurred_at)}
+        return replace(self, first=first, used={**self.used, event_type: (*self.used.get(event_type, ()), occurred_at)})
+
+    def fire(self, event_type: str) -> MailEvents:
+        """With a timeout that led to a transition."""
+        return self if event_type in self.fired else replace(self, fired=(*self.fired, event_type))
+
+    def is_used(self, event_type: str, occurred_at: datetime) -> bool:
+        """Whether this very event already led to a transition."""
+        return occurred_at in self.used.get(event_type, ())
+
+    def to_json(self) -> str | None:
+        """As stored; None when there is nothing to say."""
+        if not (self.first or self.used or self.fired):
+            return None
+        return json.dumps(
+            {
+                "first": {name: at.isoformat() for name, at in self.first.items()},
+                "used": {name: [at.isoformat() for at in instants] for name, instants in self.used.items()},
+                "fired": list(self.fired),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str | None) -> MailEvents:
+        """From what `to_json` gave."""
+        if text is None:
+            return NO_MAIL_EVENTS
+        data = json.loads(text)
+        return cls(
+            {name: _instant(at) for name, at in data["first"].items()},
+            {name: tuple(map(_instant, instants)) for name, instants in data["used"].items()},
+            tuple(data["fired"]),
+        )
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+NO_MAIL_EVENTS: Final = MailEvents()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """One contact walking one plan. Instants are aware UTC.
+
+    `mail_node_id` and `mail_visit` are the last send node and its visit, `sent_visit` the last whose mail went out;
+    `timezone` is the contact's own, where it gave one; `first_visit` is the visit its last start began with.
+    """
+
+    tenant_id: str
+    campaign_id: str
+    contact_id: str
+    plan_hash: str
+    status: str
+    current_node_id: str
+    node_visit: int
+    node_entered_at: datetime
+    anchor_at: datetime
+    started_at: datetime
+    channel: str | None = None
+    completed_at: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    timezone: str | None = None
+    mail_node_id: str | None = None
+    mail_visit: int | None = None
+    sent_visit: int | None = None
+    first_visit: int = 1
+    mail_events: MailEvents = NO_MAIL_EVENTS
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The primary key: tenant and campaign."""
+        return (self.tenant_id, self.campaign_id)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its life is over."""
+        return self.status in FINISHED
+
+    @property
+    def newest_mail(self) -> int | None:
+        """The visit an event without a message id belongs to: of the newest sent mail, else of the only one."""
+        return self.mail_visit if self.sent_visit is None else self.sent_visit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One row of `campaign_transitions`: the visit `node_visit` was left (0: the enrolment) for `to_node_id`."""
+
+    tenant_id: str
+    campaign_id: str
+    node_visit: int
+    from_node_id: str | None
+    to_node_id: str
+    trigger: str
+    occurred_at: datetime
+    created_at: datetime
+    dedupe_key: str | None = None
+    event_id: str | None = None

@@ -1,0 +1,318 @@
+"""The campaign state machine: `transition(plan, campaign, event, now) -> Decision`. Pure: no I/O, no clock.
+
+The rules are those of docs/reference/semantics.md. What each branch may change is stated in `Decision`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from scheduler.domain import outcome
+from scheduler.domain.action import SENT_EVENT, ActionStatus, ActionType
+from scheduler.domain.campaign import NO_MAIL_EVENTS, Campaign, CampaignStatus, Transition
+from scheduler.domain.decision import (
+    DUPLICATE,
+    IGNORED,
+    LATE,
+    RECORDED,
+    CampaignEvent,
+    CounterEvent,
+    Decision,
+    PlannedAction,
+    RealEvent,
+    Retiming,
+    SendConfirmed,
+    SendFailed,
+    TimeoutExpired,
+)
+from scheduler.domain.event import MAIL_EVENTS, counter_event, counts_as
+from scheduler.domain.plan import CampaignPlan, Edge, Node
+from scheduler.domain.timing import parse_zone
+
+ENROLLED = "enrolled"
+STOPPED = "stopped"
+SEND_FAILED = "send_failed"
+STOP_NODE = "stop"
+
+
+def start(plan: CampaignPlan, campaign: Campaign, entered_at: datetime, now: datetime) -> Decision:
+    """The enrolment: `campaign` as visit 0 of nothing, entering the plan's start node at `entered_at`."""
+    return _enter(plan, campaign, None, plan.start_node_id, ENROLLED, entered_at, entered_at, now)
+
+
+def transition(plan: CampaignPlan, campaign: Campaign, event: CampaignEvent, now: datetime) -> Decision:
+    """What `event` does to `campaign`, at the instant `now`."""
+    match event:
+        case TimeoutExpired():
+            return _timeout_expired(plan, campaign, event, now)
+        case RealEvent():
+            return _real_event(plan, campaign, event, now)
+        case SendConfirmed():
+            return _send_confirmed(plan, campaign, event, now)
+        case SendFailed():
+            return _send_failed(plan, campaign, event, now)
+
+
+def stop(
+    campaign: Campaign, trigger: str, occurred_at: datetime, now: datetime, event_id: str | None = None
+) -> Decision:
+    """The campaign ends before its plan does (an unsubscribe, an operator)."""
+    if campaign.is_finished:
+        return Decision(campaign, IGNORED)
+    left = _leave(campaign, campaign.current_node_id, STOP_NODE, trigger, occurred_at, now, event_id=event_id)
+    stopped = replace(
+        campaign,
+        status=CampaignStatus.STOPPED,
+        current_node_id=STOP_NODE,
+        node_visit=campaign.node_visit + 1,
+        node_entered_at=now,
+        anchor_at=now,
+        completed_at=now,
+        updated_at=now,
+    )
+    return Decision(stopped, outcome.TRANSITIONED, transitions=(left,), ends=True)
+
+
+def _timeout_expired(plan: CampaignPlan, campaign: Campaign, event: TimeoutExpired, now: datetime) -> Decision:
+    if campaign.is_finished:
+        return Decision(campaign, outcome.CAMPAIGN_INACTIVE)
+    if event.node_visit != campaign.node_visit or event.node_id != campaign.current_node_id:
+        return Decision(campaign, outcome.STALE)
+    if campaign.status == CampaignStatus.PAUSED:
+        return Decision(campaign, outcome.PAUSED)
+    node = plan.node(campaign.current_node_id)
+    timer = node.timer(event.event_type)
+    if _is_answered(plan, node, campaign, event):
+        return Decision(campaign, outcome.EVENT_HAPPENED)
+    if timer is None:
+        return Decision(campaign, outcome.NO_TRANSITION)
+    if event.send_run_at is not None:
+        return Decision(campaign, outcome.DEFERRED, run_at=timer.delay.add_to(event.send_run_at, plan.zone))
+    fired = replace(campaign, mail_events=campaign.mail_events.fire(event.event_type))
+    return _enter(
+        plan, fired, node.id, timer.to, event.event_type, event.deadline, now, now, dedupe_key=event.dedupe_key
+    )
+
+
+def _real_event(plan: CampaignPlan, campaign: Campaign, event: RealEvent, now: datetime) -> Decision:
+    if campaign.is_finished:
+        return Decision(campaign, IGNORED)
+    occurred_at = min(event.occurred_at, now)
+    if _is_late(campaign, event):
+        return Decision(campaign, LATE)
+    if campaign.mail_events.is_used(event.event_type, occurred_at):
+        return Decision(campaign, DUPLICATE)
+    node = plan.node(campaign.current_node_id)
+    edge = _wanted(plan, node, campaign, event.event_type, occurred_at)
+    if edge is not None:
+        return _follow(plan, campaign, edge, event.event_type, occurred_at, now, event.event_id)
+    if event.event_type in plan.exits:
+        return stop(campaign, event.event_type, occurred_at, now, event.event_id)
+    answered = tuple(_answers(node, event.event_type, occurred_at))
+    mail_events = campaign.mail_events.record(event.event_type, occurred_at)
+    if mail_events == campaign.mail_events:
+        return Decision(campaign, RECORDED, answered=answered)
+    return Decision(replace(campaign, mail_events=mail_events, updated_at=now), RECORDED, answered=answered)
+
+
+def _send_confirmed(plan: CampaignPlan, campaign: Campaign, event: SendConfirmed, now: datetime) -> Decision:
+    newest = event.node_visit if campaign.sent_visit is None else max(campaign.sent_visit, event.node_visit)
+    sent = replace(campaign, sent_visit=newest, updated_at=now)
+    if campaign.is_finished or event.node_visit != campaign.node_visit:
+        return Decision(sent, outcome.SENT)
+    sent_at = min(event.sent_at, now)
+    anchored = replace(sent, anchor_at=sent_at)
+    node = plan.node(campaign.current_node_id)
+    early = _recorded_edge(plan, node, anchored)
+    if early is not None:
+        return _follow(plan, anchored, *early, now)
+    retimed = tuple(Retiming(timer.event_type, timer.delay.add_to(sent_at, plan.zone)) for timer in node.timers)
+    return Decision(anchored, outcome.SENT, retimed=retimed)
+
+
+def _send_failed(plan: CampaignPlan, campaign: Campaign, event: SendFailed, now: datetime) -> Decision:
+    if campaign.is_finished or event.node_visit != campaign.node_visit:
+        return Decision(campaign, outcome.STALE)
+    node = plan.node(campaign.current_node_id)
+    for edge in node.edges_on(SEND_FAILED):
+        if edge.holds(now, campaign.anchor_at, plan.zone):
+            return _enter(plan, campaign, node.id, edge.to, SEND_FAILED, now, now, now, dedupe_key=event.dedupe_key)
+    return _fail(campaign, now)
+
+
+def _fail(campaign: Campaign, now: datetime, transitions: tuple[Transition, ...] = ()) -> Decision:
+    """The campaign stays where it is, as `error`: a send that will never go out, or `maxTransitions` used up."""
+    failed = replace(campaign, status=CampaignStatus.ERROR, completed_at=now, updated_at=now)
+    return Decision(failed, outcome.FAILED, transitions=transitions, ends=True)
+
+
+def _follow(
+    plan: CampaignPlan,
+    campaign: Campaign,
+    edge: Edge,
+    event_type: str,
+    occurred_at: datetime,
+    now: datetime,
+    event_id: str | None = None,
+) -> Decision:
+    used = replace(campaign, mail_events=campaign.mail_events.use(event_type, occurred_at))
+    return _enter(plan, used, campaign.current_node_id, edge.to, edge.on, occurred_at, now, now, event_id=event_id)
+
+
+def _enter(
+    plan: CampaignPlan,
+    campaign: Campaign,
+    from_node_id: str | None,
+    to_node_id: str,
+    trigger: str,
+    occurred_at: datetime,
+    entered_at: datetime,
+    now: datetime,
+    *,
+    dedupe_key: str | None = None,
+    event_id: str | None = None,
+) -> Decision:
+    """Leave the current visit for `to_node_id`; go on at once where an event already recorded leads on from there."""
+    transitions = [_leave(campaign, from_node_id, to_node_id, trigger, occurred_at, now, dedupe_key, event_id)]
+    while True:
+        if campaign.node_visit - campaign.first_visit >= plan.max_transitions:
+            return _fail(campaign, now, tuple(transitions[:-1]))
+        node = plan.node(to_node_id)
+        campaign = _arrive(plan, campaign, node, entered_at, now)
+        early = _recorded_edge(plan, node, campaign) if node.action == "wait" else None
+        if early is None:
+            break
+        edge, event_type, at = early
+        campaign = replace(campaign, mail_events=campaign.mail_events.use(event_type, at))
+        to_node_id = edge.to
+        transitions.append(_leave(campaign, node.id, to_node_id, edge.on, at, now))
+    actions = () if campaign.is_finished else tuple(visit_actions(plan, campaign))
+    return Decision(
+        campaign, outcome.TRANSITIONED, transitions=tuple(transitions), actions=actions, ends=campaign.is_finished
+    )
+
+
+def _leave(
+    campaign: Campaign,
+    from_node_id: str | None,
+    to_node_id: str,
+    trigger: str,
+    occurred_at: datetime,
+    now: datetime,
+    dedupe_key: str | None = None,
+    event_id: str | None = None,
+) -> Transition:
+    return Transition(
+        tenant_id=campaign.tenant_id,
+        campaign_id=campaign.campaign_id,
+        node_visit=campaign.node_visit,
+        from_node_id=from_node_id,
+        to_node_id=to_node_id,
+        trigger=trigger,
+        occurred_at=occurred_at,
+        created_at=now,
+        dedupe_key=dedupe_key,
+        event_id=event_id,
+    )
+
+
+def _arrive(plan: CampaignPlan, campaign: Campaign, node: Node, entered_at: datetime, now: datetime) -> Campaign:
+    visit = campaign.node_visit + 1
+    arrived = replace(
+        campaign,
+        current_node_id=node.id,
+        node_visit=visit,
+        node_entered_at=entered_at,
+        anchor_at=entered_at,
+        updated_at=now,
+    )
+    if node.action == "stop":
+        return replace(arrived, status=CampaignStatus.COMPLETED, completed_at=now)
+    if node.action == "send":
+        planned = planned_send_time(plan, campaign, node, entered_at)
+        return replace(
+            arrived,
+            anchor_at=planned,
+            channel=node.channel,
+            mail_node_id=node.id,
+            mail_visit=visit,
+            mail_events=NO_MAIL_EVENTS,
+        )
+    return arrived if arrived.mail_visit is not None else replace(arrived, mail_events=NO_MAIL_EVENTS)
+
+
+def planned_send_time(plan: CampaignPlan, campaign: Campaign, node: Node, entered_at: datetime) -> datetime:
+    """Entry plus the node's delay, moved to the end of quiet hours in the contact's zone, else the plan's."""
+    planned = node.delay.add_to(entered_at, plan.zone)
+    if plan.quiet_hours is None:
+        return planned
+    zone = plan.zone if campaign.timezone is None else parse_zone("timezone", campaign.timezone)
+    return plan.quiet_hours.next_allowed(planned, zone)
+
+
+def visit_actions(plan: CampaignPlan, campaign: Campaign) -> Iterator[PlannedAction]:
+    """The actions a fresh visit needs: the send of a send node, and one timeout per synthetic event."""
+    node = plan.node(campaign.current_node_id)
+    status = ActionStatus.PAUSED if campaign.status == CampaignStatus.PAUSED else ActionStatus.PENDING
+    if node.action == "send":
+        yield PlannedAction(ActionType.SEND, SENT_EVENT, node.id, campaign.node_visit, campaign.anchor_at, status)
+    for timer in node.timers:
+        deadline = timer.delay.add_to(campaign.anchor_at, plan.zone)
+        yield PlannedAction(ActionType.TIMEOUT, timer.event_type, node.id, campaign.node_visit, deadline, status)
+
+
+def _is_late(campaign: Campaign, event: RealEvent) -> bool:
+    """Opened, clicked and delivered of an earlier mail, or whose timeout already fired. Nothing else is ever late."""
+    if event.event_type not in MAIL_EVENTS:
+        return False
+    if campaign.mail_visit is not None and event.mail_visit != campaign.mail_visit:
+        return True
+    return _has_fired(campaign, event.event_type)
+
+
+def _has_fired(campaign: Campaign, event_type: str) -> bool:
+    return any(counter_event(fired) == event_type for fired in campaign.mail_events.fired)
+
+
+def _wanted(plan: CampaignPlan, node: Node, campaign: Campaign, event_type: str, occurred_at: datetime) -> Edge | None:
+    """The first transition that takes the event: on the event itself, else (a click) on what it also counts as."""
+    for effective in counts_as(event_type):
+        if effective != event_type and _has_fired(campaign, effective):
+            continue
+        for edge in node.edges_on(effective):
+            if edge.holds(occurred_at, campaign.anchor_at, plan.zone):
+                return edge
+    return None
+
+
+def _recorded_edge(plan: CampaignPlan, node: Node, campaign: Campaign) -> tuple[Edge, str, datetime] | None:
+    """The earliest event already recorded for this mail that leads on from `node`."""
+    if not campaign.mail_events.first:
+        return None
+    for event_type, occurred_at in sorted(campaign.mail_events.first.items(), key=lambda item: (item[1], item[0])):
+        edge = _wanted(plan, node, campaign, event_type, occurred_at)
+        if edge is not None:
+            return edge, event_type, occurred_at
+    return None
+
+
+def _answers(node: Node, event_type: str, occurred_at: datetime) -> Iterator[CounterEvent]:
+    """The timeouts of the visit that the event answers, unless its own transitions exist and none of them holds."""
+    for timer in node.timers:
+        counter = counter_event(timer.event_type)
+        if counter in counts_as(event_type) and not node.edges_on(counter) and not node.edges_on(event_type):
+            yield CounterEvent(timer.event_type, occurred_at)
+
+
+def _is_answered(plan: CampaignPlan, node: Node, campaign: Campaign, event: TimeoutExpired) -> bool:
+    """Whether a recorded event answers the timeout, judged as of its deadline."""
+    counter = counter_event(event.event_type)
+    for event_type, occurred_at in campaign.mail_events.first.items():
+        if counter not in counts_as(event_type) or occurred_at > event.deadline:
+            continue
+        wants = (*node.edges_on(counter), *node.edges_on(event_type))
+        if not wants or any(edge.holds(occurred_at, campaign.anchor_at, plan.zone) for edge in wants):
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""Threads, signals and APScheduler: what makes due actions fire in this process."""

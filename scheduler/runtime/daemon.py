@@ -1,0 +1,74 @@
+"""The daemon: starts, says so, waits for a signal, drains, and is gone.
+
+SIGTERM and SIGINT only wake the main thread, which drains and leaves with 0; a second one leaves at once. The
+watchdog is fed from here, and only while the scheduling loop turns.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Final
+
+from scheduler.domain.errors import DatabaseUnavailableError
+from scheduler.runtime.systemd import notify, watchdog_interval
+from scheduler.runtime.timeout_scheduler import TimeoutScheduler
+from scheduler.telemetry.log import emit
+
+_FIRST_RETRY: Final = 0.5
+_LONGEST_RETRY: Final = 5.0
+_LONGEST_SILENCE: Final = 10.0
+_IDLE: Final = 60.0
+
+
+class Daemon:
+    """Runs one `TimeoutScheduler` until it is told to stop. For the main thread of a process."""
+
+    def __init__(self, timeout_scheduler: TimeoutScheduler) -> None:
+        self._scheduler = timeout_scheduler
+        self._stop = threading.Event()
+
+    def run(self) -> int:
+        """Fire until SIGTERM or SIGINT; returns the exit code. Waits for a database that isn't there yet."""
+        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            if self._start():
+                notify("READY=1", "STATUS=firing timeouts")
+                self._wait()
+            notify("STOPPING=1", "STATUS=draining")
+            emit("daemon.draining", instance=self._scheduler.instance)
+            self._scheduler.shutdown()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        emit("daemon.stopped", instance=self._scheduler.instance)
+        return 0
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._stop.is_set():
+            os._exit(128 + number)
+        self._stop.set()
+
+    def _start(self) -> bool:
+        """Start firing; False when told to stop while the database was still away."""
+        delay = _FIRST_RETRY
+        while not self._stop.is_set():
+            try:
+                self._scheduler.start()
+            except DatabaseUnavailableError as error:
+                emit("database.unavailable", error=str(error))
+                notify("STATUS=waiting for the database")
+                self._stop.wait(delay)
+                delay = min(delay * 2, _LONGEST_RETRY)
+            else:
+                return True
+        return False
+
+    def _wait(self) -> None:
+        interval = watchdog_interval()
+        while not self._stop.wait(interval or _IDLE):
+            if interval is not None and time.monotonic() - self._scheduler.last_turn < _LONGEST_SILENCE + interval:
+                notify("WATCHDOG=1")

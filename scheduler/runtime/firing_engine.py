@@ -1,0 +1,197 @@
+"""What fires: the lanes of timeouts and sends, APScheduler on the table, the file lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from scheduler.domain.action import ActionType, ScheduledAction, TimeoutJob
+from scheduler.domain.errors import InvalidInputError, SchedulerError
+from scheduler.domain.sending import SendHandler
+from scheduler.runtime.campaign_scheduler import ALIAS, SEND_ALIAS, CampaignScheduler
+from scheduler.runtime.executor import BatchExecutor
+from scheduler.runtime.file_lock import FileLock
+from scheduler.runtime.job_store import TimeoutJobStore
+from scheduler.runtime.jobs import JobMaker
+from scheduler.runtime.loop_turn import Lane, LoopTurn
+from scheduler.service.firing import Firing
+from scheduler.service.owner import Owner
+from scheduler.service.persist import DecisionWriter
+from scheduler.service.results import Ended
+from scheduler.service.sends import Sends
+from scheduler.service.state_manager import StateManager
+from scheduler.service.timeouts import Timeouts
+from scheduler.settings import Settings
+from scheduler.store.schema import require_current
+from scheduler.store.stores import Stores
+from scheduler.telemetry.log import emit
+from scheduler.telemetry.metrics import Metrics
+
+Fire = Callable[[Sequence[ScheduledAction]], list[Ended]]
+
+
+class FiringEngine:
+    """Fires in the background (`apscheduler.start`), or in the calling thread (`run_due`)."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        timeouts: Timeouts,
+        state_manager: StateManager,
+        send_handler: SendHandler | None,
+        settings: Settings,
+        metrics: Metrics,
+        fire: Callable[..., str] | None = None,
+    ) -> None:
+        self._stores = stores
+        self._settings = settings
+        self.owner = Owner(settings.instance_name)
+        self._lock = _file_lock(stores, self.owner)
+        self._firing = Firing(stores, state_manager, settings, metrics, self.owner)
+        self._fire_of: dict[ActionType, Fire] = {ActionType.TIMEOUT: self._firing.fire}
+        self.apscheduler = CampaignScheduler(self._before_start, self._drain, self._after_stop)
+        lanes = [self._lane(ActionType.TIMEOUT, self._firing.fire, settings.workers, settings.batch_size, ALIAS)]
+        if send_handler is not None:
+            writer = DecisionWriter(stores, settings.timeout_grace, metrics)
+            sends = Sends(stores, writer, send_handler, settings, metrics, self.owner)
+            self._fire_of[ActionType.SEND] = sends.send
+            lanes.append(self._lane(ActionType.SEND, sends.send, settings.send_workers, sends.batch_size, SEND_ALIAS))
+        self._lanes = lanes
+        self.turn = LoopTurn(stores, lanes, settings, metrics, self.owner)
+        jobs = JobMaker(fire or self.fire, ALIAS, SEND_ALIAS)
+        self.apscheduler.use(TimeoutJobStore(timeouts, jobs, self.turn))
+
+    def _lane(self, action_type: ActionType, fire: Fire, workers: int, batch_size: int, alias: str) -> Lane:
+        executor = BatchExecutor(fire, workers, batch_size, alias, ALIAS)
+        self.apscheduler.add_executor(executor, alias)
+        return Lane(action_type, executor)
+
+    def fire(
+        self,
+        tenant_id: str,
+        campaign_id: str,
+        contact_id: str,
+        node_id: str,
+        event_type: str,
+        scheduled_at: datetime,
+        node_visit: int = 1,
+    ) -> str:
+        """Fire one due timeout now, in this thread; returns its outcome. The one job function of the job store.
+
+        Raises SchedulerError when it isn't due, isn't pending, or somebody else is firing it.
+        """
+        job = TimeoutJob(
+            tenant_id=tenant_id,
+            campaign_id=campaign_id,
+            contact_id=contact_id,
+            node_id=node_id,
+            event_type=event_type,
+            scheduled_at=scheduled_at,
+            node_visit=node_visit,
+        )
+        with self._alone(), self._stores.database.transaction() as transaction:
+            key = (job.tenant_id, job.dedupe_key)
+            action = self._stores.claims.claim_one(transaction, key, self.owner.id, self._settings.lease)
+        if action is None:
+            raise SchedulerError(f"{job.dedupe_key} is not due, not pending, or being fired by somebody else")
+        (ended,) = self._firing.fire([action]) or [Ended(action, "gone")]
+        if ended.error is not None:
+            raise ended.error
+        return ended.outcome or "gone"
+
+    def run_due(self) -> int:
+        """Fire all that is due, sends first, in this thread; returns how many actions ended."""
+        require_current(self._stores.database)
+        total = 0
+        with self._alone():
+            while True:
+                ended = [one for kind in (ActionType.SEND, ActionType.TIMEOUT) for one in self._fire_due(kind)]
+                total += sum(1 for one in ended if one.is_final)
+                if not ended:
+                    return total
+
+    def _fire_due(self, action_type: ActionType) -> list[Ended]:
+        fire = self._fire_of.get(action_type)
+        if fire is None:
+            return []
+        with self._stores.database.transaction() as transaction:
+            claimed = self._stores.claims.claim(
+                transaction, action_type, self._settings.batch_size, self.owner.id, self._settings.lease
+            )
+        return fire(claimed) or [Ended(action, "gone") for action in claimed]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """On SQLite, as the one process that fires."""
+        if self._lock is None or self._lock.is_held:
+            yield
+            return
+        self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _before_start(self) -> None:
+        if self.owner.is_inherited:
+            self._after_fork()
+        require_current(self._stores.database)
+        if self._lock is not None:
+            self._lock.acquire()
+            self._recover_sqlite(self._lock)
+        self.turn.enable()
+        emit("scheduler.started", instance=self.owner.id, database=self._stores.database.dialect_name)
+
+    def _after_fork(self) -> None:
+        """Connections, lock and identity are the parent's."""
+        self._stores.database.dispose(close=False)
+        self.owner.renew()
+        if self._lock is not None:
+            self._lock.forget()
+
+    def _recover_sqlite(self, lock: FileLock) -> None:
+        """Whoever holds the file lock is the only one firing: every other claim is a dead process's."""
+        try:
+            with self._stores.database.transaction() as transaction:
+                recovered = self._stores.claims.release_others(transaction, self.owner.id)
+        except BaseException:
+            lock.release()
+            raise
+        if recovered:
+            emit("claims.recovered", count=recovered)
+
+    def _drain(self, wait: bool) -> None:
+        self.turn.disable()
+        timeout = self._settings.shutdown_timeout.total_seconds() if wait else 0.0
+        for lane in self._lanes:
+            if not lane.executor.drain(timeout) and wait:
+                emit("daemon.drain_timeout", lane=lane.action_type, seconds=timeout)
+
+    def _after_stop(self) -> None:
+        self._hand_back()
+        if self._lock is not None:
+            self._lock.release()
+        emit("scheduler.stopped", instance=self.owner.id)
+
+    def _hand_back(self) -> None:
+        """What is still claimed is due again at once; where the database is away, when its lease ends."""
+        try:
+            with self._stores.database.transaction() as transaction:
+                handed_back = self._stores.claims.release_own(transaction, self.owner.id)
+        except SchedulerError as error:
+            emit("database.unavailable", error=str(error))
+            return
+        if handed_back:
+            emit("claims.handed_back", count=handed_back)
+
+
+def _file_lock(stores: Stores, owner: Owner) -> FileLock | None:
+    database = stores.database
+    if database.is_postgresql:
+        return None
+    file = database.engine.url.database
+    if not file:
+        raise InvalidInputError("database_url", "sqlite", "give a file")
+    return FileLock(Path(file), f"process {owner.process_id} ({owner.instance_name})")

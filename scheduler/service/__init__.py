@@ -1,0 +1,1 @@
+"""The transactional shell: loads, lets the domain decide, applies."""

@@ -1,0 +1,230 @@
+"""Contacts are enrolled: campaign, history and first actions in one transaction, however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+from scheduler.domain import machine
+from scheduler.domain.action import require_id
+from scheduler.domain.campaign import Campaign, CampaignStatus
+from scheduler.domain.decision import Decision
+from scheduler.domain.errors import InvalidInputError
+from scheduler.domain.node import TimerDefaults
+from scheduler.domain.plan import CampaignPlan
+from scheduler.domain.timing import parse_instant, parse_zone
+from scheduler.service.persist import DecisionWriter
+from scheduler.service.results import EnrolSummary
+from scheduler.store.contacts import Contact
+from scheduler.store.database import Transaction
+from scheduler.store.stores import Stores
+from scheduler.telemetry.log import emit, is_logged
+
+_CHUNK: Final = 1000
+_LONGEST_ADDRESS: Final = 1024
+_CONTACT_FIELDS: Final = ("address", "timezone", "variables")
+
+PlanLike = CampaignPlan | Mapping[str, Any] | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """One contact to enrol. `plan` is a `CampaignPlan`, a mapping, JSON text, or the hash of a plan stored before."""
+
+    tenant_id: str
+    campaign_id: str
+    contact_id: str
+    plan: PlanLike
+    start_at: datetime | None = None
+    contact: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tenant_id", "campaign_id", "contact_id"):
+            require_id(name, getattr(self, name))
+        if self.start_at is not None:
+            object.__setattr__(self, "start_at", parse_instant("start_at", self.start_at))
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The campaign's key."""
+        return (self.tenant_id, self.campaign_id)
+
+    @classmethod
+    def of(cls, value: Enrolment | Mapping[str, Any]) -> Enrolment:
+        """From a mapping with the same names; raises InvalidInputError for unknown or missing ones."""
+        if isinstance(value, Enrolment):
+            return value
+        if not isinstance(value, Mapping):
+            raise InvalidInputError("enrolment", value, "give a mapping with tenant_id, campaign_id, contact_id, plan")
+        known = set(cls.__slots__)
+        for name in value:
+            if name not in known:
+                raise InvalidInputError(str(name), value[name], f"use only {', '.join(sorted(known))}")
+        for name in ("tenant_id", "campaign_id", "contact_id", "plan"):
+            if value.get(name) is None:
+                raise InvalidInputError(name, None, "is missing")
+        return cls(**value)
+
+
+def parse_contact(tenant_id: str, contact_id: str, data: Mapping[str, Any] | None) -> Contact:
+    """Contact data as given to `enroll`; raises InvalidInputError for what can't be kept."""
+    if data is None:
+        return Contact(tenant_id, contact_id)
+    if not isinstance(data, Mapping):
+        raise InvalidInputError("contact", data, "give a mapping with address, timezone, variables")
+    for name in data:
+        if name not in _CONTACT_FIELDS:
+            raise InvalidInputError(f"contact.{name}", data[name], f"use only {', '.join(_CONTACT_FIELDS)}")
+    address, zone, variables = (data.get(name) for name in _CONTACT_FIELDS)
+    if address is not None and (not isinstance(address, str) or not address or len(address) > _LONGEST_ADDRESS):
+        raise InvalidInputError("contact.address", address, f"give a text of 1 to {_LONGEST_ADDRESS} characters")
+    if variables is not None and not isinstance(variables, Mapping):
+        raise InvalidInputError("contact.variables", variables, "give a mapping of names to values")
+    if zone is not None:
+        parse_zone("contact.timezone", zone)
+    return Contact(tenant_id, contact_id, address, zone, variables)
+
+
+class _PlanMemory:
+    """Plans of one bulk call, so that each is parsed once: texts by their content, the last mapping by identity."""
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[str, str], CampaignPlan] = {}
+        self._last: tuple[object, CampaignPlan] | None = None
+
+    def find(self, tenant_id: str, source: PlanLike) -> CampaignPlan | None:
+        if isinstance(source, str):
+            return self._texts.get((tenant_id, source))
+        return self._last[1] if self._last is not None and self._last[0] is source else None
+
+    def remember(self, tenant_id: str, source: PlanLike, plan: CampaignPlan) -> None:
+        if isinstance(source, str):
+            self._texts[(tenant_id, source)] = plan
+        else:
+            self._last = (source, plan)
+
+
+class Enroller:
+    """Enrols contacts. Thread-safe."""
+
+    def __init__(self, stores: Stores, writer: DecisionWriter, timer_defaults: TimerDefaults) -> None:
+        self._stores = stores
+        self._writer = writer
+        self._timer_defaults = timer_defaults
+
+    def enroll(self, transaction: Transaction, enrolment: Enrolment) -> Campaign:
+        """Enrol one; returns the campaign as it is now, new or not."""
+        self._enroll_chunk(transaction, [enrolment], _PlanMemory())
+        return self._stores.campaigns.read(transaction, [enrolment.key])[enrolment.key]
+
+    def enroll_many(
+        self, transaction: Transaction, enrolments: Iterable[Enrolment | Mapping[str, Any]]
+    ) -> EnrolSummary:
+        """Enrol many, in chunks of one transaction."""
+        parsed = _PlanMemory()
+        enrolled = total = 0
+        remaining = iter(enrolments)
+        while chunk := [Enrolment.of(value) for value in islice(remaining, _CHUNK)]:
+            total += len(chunk)
+            enrolled += len(self._enroll_chunk(transaction, chunk, parsed))
+        return EnrolSummary(enrolled=enrolled, existing=total - enrolled)
+
+    def _enroll_chunk(
+        self, transaction: Transaction, enrolments: Sequence[Enrolment], parsed: _PlanMemory
+    ) -> list[Decision]:
+        first = {enrolment.key: enrolment for enrolment in reversed(enrolments)}
+        plans = self._plans(transaction, first.values(), parsed)
+        contacts = {one.key: parse_contact(one.tenant_id, one.contact_id, one.contact) for one in first.values()}
+        known = self._stores.campaigns.read(transaction, first)
+        self._tell_ignored(known, first, plans)
+        fresh = [enrolment for key, enrolment in sorted(first.items()) if key not in known]
+        if not fresh:
+            return []
+        zones = self._stores.contacts.read(transaction, ((one.tenant_id, one.contact_id) for one in fresh))
+        self._stores.plans.insert(transaction, ((one.tenant_id, plans[one.key]) for one in fresh))
+        decisions: dict[tuple[str, str], Decision] = {}
+        for one in fresh:
+            stored = zones.get((one.tenant_id, one.contact_id))
+            zone = contacts[one.key].timezone or (stored.timezone if stored else None)
+            decisions[one.key] = _start(one, plans[one.key], zone, transaction.now)
+        inserted = self._stores.campaigns.insert(transaction, [one.campaign for one in decisions.values()])
+        self._stores.contacts.upsert(transaction, [contacts[key] for key in inserted])
+        kept = [decision for key, decision in decisions.items() if key in inserted]
+        self._writer.write_enrolled(transaction, kept)
+        transaction.on_commit(lambda: self._tell(kept))
+        return kept
+
+    def _plans(
+        self, transaction: Transaction, enrolments: Iterable[Enrolment], parsed: _PlanMemory
+    ) -> dict[tuple[str, str], CampaignPlan]:
+        """The plan of each enrolment; each distinct one is parsed or loaded once."""
+        found: dict[tuple[str, str], CampaignPlan] = {}
+        for one in enrolments:
+            plan = parsed.find(one.tenant_id, one.plan)
+            if plan is None:
+                plan = self._plan(transaction, one.tenant_id, one.plan)
+                parsed.remember(one.tenant_id, one.plan, plan)
+            found[one.key] = plan
+        return found
+
+    def _plan(self, transaction: Transaction, tenant_id: str, source: PlanLike) -> CampaignPlan:
+        if isinstance(source, CampaignPlan):
+            return source
+        if isinstance(source, str) and not source.lstrip().startswith("{"):
+            stored = self._stores.plans.load(transaction, [(tenant_id, source)])
+            if (tenant_id, source) not in stored:
+                raise InvalidInputError("plan", source, "give a plan, or the hash of one stored for this tenant")
+            return stored[(tenant_id, source)]
+        return CampaignPlan.parse(source, self._timer_defaults)
+
+    @staticmethod
+    def _tell_ignored(
+        known: Mapping[tuple[str, str], Campaign],
+        enrolments: Mapping[tuple[str, str], Enrolment],
+        plans: Mapping[tuple[str, str], CampaignPlan],
+    ) -> None:
+        for key, campaign in known.items():
+            if campaign.plan_hash != plans[key].hash or campaign.contact_id != enrolments[key].contact_id:
+                emit(
+                    "campaign.enrol_ignored",
+                    tenant_id=campaign.tenant_id,
+                    campaign_id=campaign.campaign_id,
+                    plan_hash=campaign.plan_hash,
+                    given_plan_hash=plans[key].hash,
+                )
+
+    @staticmethod
+    def _tell(decisions: Sequence[Decision]) -> None:
+        if is_logged("campaign.enrolled"):
+            for decision in decisions:
+                campaign = decision.campaign
+                emit(
+                    "campaign.enrolled",
+                    tenant_id=campaign.tenant_id,
+                    campaign_id=campaign.campaign_id,
+                    plan_hash=campaign.plan_hash,
+                    node_id=campaign.current_node_id,
+                )
+
+
+def _start(enrolment: Enrolment, plan: CampaignPlan, zone: str | None, now: datetime) -> Decision:
+    entered_at = enrolment.start_at or now
+    unborn = Campaign(
+        tenant_id=enrolment.tenant_id,
+        campaign_id=enrolment.campaign_id,
+        contact_id=enrolment.contact_id,
+        plan_hash=plan.hash,
+        status=CampaignStatus.ACTIVE,
+        current_node_id=plan.start_node_id,
+        node_visit=0,
+        node_entered_at=entered_at,
+        anchor_at=entered_at,
+        started_at=entered_at,
+        created_at=now,
+        updated_at=now,
+        timezone=zone,
+    )
+    return machine.start(plan, unborn, entered_at, now)

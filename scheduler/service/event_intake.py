@@ -1,0 +1,249 @@
+"""Real events: which campaign and which mail they are about, whether they are new, and what they do.
+
+Order within one transaction: the campaigns' rows are locked, the events stored (once per event id), then decided one
+after the other as they came, and what they did is written round by round.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+
+from scheduler.domain import machine
+from scheduler.domain.action import require_id
+from scheduler.domain.campaign import Campaign
+from scheduler.domain.decision import DUPLICATE, LATE, RECORDED, RealEvent
+from scheduler.domain.errors import InvalidInputError
+from scheduler.domain.event import is_synthetic, normalise_event_type
+from scheduler.domain.outcome import UNKNOWN_CAMPAIGN
+from scheduler.domain.timing import parse_instant
+from scheduler.service.persist import Decided, DecisionWriter
+from scheduler.service.results import EventResult
+from scheduler.store.database import Transaction
+from scheduler.store.events import Mail, StoredEvent
+from scheduler.store.stores import Stores
+from scheduler.telemetry.log import emit
+from scheduler.telemetry.metrics import Metrics
+
+Key = tuple[str, str]
+
+_LONGEST_METADATA: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncomingEvent:
+    """An event as it comes from outside, checked when it is made."""
+
+    tenant_id: str
+    event_type: str
+    message_id: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    campaign_id: str | None = None
+    node_id: str | None = None
+    occurred_at: datetime | None = None
+    event_id: str | None = None
+    metadata_text: str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        require_id("tenant_id", self.tenant_id)
+        for name in ("message_id", "campaign_id", "node_id", "event_id"):
+            if getattr(self, name) is not None:
+                require_id(name, getattr(self, name))
+        if self.campaign_id is None and self.message_id is None:
+            raise InvalidInputError("campaign_id", None, "give campaign_id or message_id")
+        object.__setattr__(self, "event_type", normalise_event_type("event_type", self.event_type))
+        if self.occurred_at is not None:
+            object.__setattr__(self, "occurred_at", parse_instant("occurred_at", self.occurred_at))
+        object.__setattr__(self, "metadata_text", _metadata_text(self.metadata))
+
+    @classmethod
+    def of(cls, value: IncomingEvent | Mapping[str, Any]) -> IncomingEvent:
+        """From a mapping with the same names; raises InvalidInputError for unknown or missing ones."""
+        if isinstance(value, IncomingEvent):
+            return value
+        if not isinstance(value, Mapping):
+            raise InvalidInputError("event", value, "give a mapping with tenant_id, event_type, campaign_id, ...")
+        known = sorted(set(cls.__slots__) - {"metadata_text"})
+        for name in value:
+            if name not in known:
+                raise InvalidInputError(str(name), value[name], f"use only {', '.join(known)}")
+        for name in ("tenant_id", "event_type"):
+            if value.get(name) is None:
+                raise InvalidInputError(name, None, "is missing")
+        return cls(**value)
+
+
+def _metadata_text(metadata: object) -> str | None:
+    if metadata is None:
+        return None
+    if not isinstance(metadata, Mapping):
+        raise InvalidInputError("metadata", metadata, "give a mapping")
+    try:
+        text = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError("metadata", metadata, f"give what JSON can hold ({error})") from None
+    if len(text) > _LONGEST_METADATA:
+        raise InvalidInputError("metadata", f"{len(text)} characters", f"give at most {_LONGEST_METADATA} as JSON")
+    return text
+
+
+@dataclass(slots=True)
+class _Placed:
+    """An event, the campaign it is about and the mail it belongs to."""
+
+    incoming: IncomingEvent
+    event_id: str
+    occurred_at: datetime
+    campaign: Campaign | None
+    mail_visit: int | None
+    outcome: str = RECORDED
+
+    @property
+    def key(self) -> Key:
+        return (self.incoming.tenant_id, self.event_id)
+
+
+class EventIntake:
+    """Takes real events in. Thread-safe."""
+
+    def __init__(self, stores: Stores, writer: DecisionWriter, metrics: Metrics) -> None:
+        self._stores = stores
+        self._writer = writer
+        self._metrics = metrics
+
+    def take(self, transaction: Transaction, events: Sequence[IncomingEvent]) -> list[EventResult]:
+        """Apply events in their order; one result each. The same event again is a `duplicate` and changes nothing."""
+        for event in events:
+            if is_synthetic(event.event_type):
+                raise InvalidInputError("event_type", event.event_type, "process a synthetic event by itself")
+        mails = self._stores.events.mails(transaction, (_message(event) for event in events if event.message_id))
+        campaigns = self._stores.campaigns.lock(transaction, (key for event in events if (key := _about(event, mails))))
+        placed = [self._place(transaction, event, campaigns, mails) for event in events]
+        fresh = self._store_new(transaction, placed)
+        self._decide(transaction, fresh, campaigns)
+        changed = [(*one.key, one.outcome) for one in fresh if one.outcome != RECORDED]
+        self._stores.events.set_outcomes(transaction, changed)
+        transaction.on_commit(lambda: self._tell(placed))
+        return [
+            EventResult(
+                one.outcome, one.event_id, one.incoming.event_type, one.campaign and campaigns[one.campaign.key]
+            )
+            for one in placed
+        ]
+
+    def _place(
+        self,
+        transaction: Transaction,
+        event: IncomingEvent,
+        campaigns: Mapping[Key, Campaign],
+        mails: Mapping[Key, Mail],
+    ) -> _Placed:
+        key = _about(event, mails)
+        campaign = campaigns.get(key) if key is not None else None
+        mail = mails.get(_message(event)) if event.message_id else None
+        occurred_at = min(event.occurred_at or transaction.now, transaction.now)
+        mail_visit = _mail_visit(event, campaign, mail)
+        event_id = event.event_id or _derived_id(event, campaign, mail_visit, event.occurred_at or occurred_at)
+        return _Placed(event, event_id, occurred_at, campaign, mail_visit)
+
+    def _store_new(self, transaction: Transaction, placed: Sequence[_Placed]) -> list[_Placed]:
+        """Store what wasn't known; everything else is a duplicate."""
+        first: dict[Key, _Placed] = {}
+        for one in placed:
+            one.outcome = DUPLICATE if one.key in first else RECORDED
+            first.setdefault(one.key, one)
+        inserted = self._stores.events.insert(transaction, [_row(one, transaction.now) for one in first.values()])
+        for key, one in first.items():
+            if key not in inserted:
+                one.outcome = DUPLICATE
+        return [one for one in placed if one.outcome != DUPLICATE]
+
+    def _decide(self, transaction: Transaction, fresh: Sequence[_Placed], campaigns: dict[Key, Campaign]) -> None:
+        """Rounds of at most one event per campaign; each round is written before the next is decided."""
+        plans = self._stores.plans.load(transaction, {(one.tenant_id, one.plan_hash) for one in campaigns.values()})
+        waiting = list(fresh)
+        while waiting:
+            decided: dict[Key, Decided] = {}
+            later: list[_Placed] = []
+            for one in waiting:
+                if one.campaign is None:
+                    one.outcome = UNKNOWN_CAMPAIGN
+                elif one.campaign.key in decided:
+                    later.append(one)
+                else:
+                    campaign = campaigns[one.campaign.key]
+                    plan = plans[(campaign.tenant_id, campaign.plan_hash)]
+                    event = RealEvent(one.incoming.event_type, one.occurred_at, one.mail_visit, one.event_id)
+                    decision = machine.transition(plan, campaign, event, transaction.now)
+                    one.outcome = decision.outcome
+                    decided[campaign.key] = Decided(campaign, decision)
+            self._writer.write(transaction, list(decided.values()))
+            campaigns.update((key, one.decision.campaign) for key, one in decided.items())
+            waiting = later
+
+    def _tell(self, placed: Iterable[_Placed]) -> None:
+        for one in placed:
+            if one.outcome == LATE:
+                self._metrics.late_event()
+            emit(
+                "event.processed",
+                tenant_id=one.incoming.tenant_id,
+                campaign_id=one.campaign.campaign_id if one.campaign else one.incoming.campaign_id,
+                event_type=one.incoming.event_type,
+                event_id=one.event_id,
+                outcome=one.outcome,
+            )
+
+
+def _message(event: IncomingEvent) -> Key:
+    return (event.tenant_id, event.message_id or "")
+
+
+def _about(event: IncomingEvent, mails: Mapping[Key, Mail]) -> Key | None:
+    """The campaign an event is about: the one it names, else the one its mail was sent for."""
+    if event.campaign_id is not None:
+        return (event.tenant_id, event.campaign_id)
+    mail = mails.get(_message(event))
+    return None if mail is None else (event.tenant_id, mail.campaign_id)
+
+
+def _mail_visit(event: IncomingEvent, campaign: Campaign | None, mail: Mail | None) -> int | None:
+    """The send visit whose mail the event is about: by message id, by node, else the newest sent mail's."""
+    if campaign is None:
+        return None
+    if mail is not None and mail.campaign_id == campaign.campaign_id:
+        return mail.node_visit
+    if event.node_id is not None:
+        is_current = event.node_id in (campaign.mail_node_id, campaign.current_node_id)
+        return campaign.mail_visit if is_current else None
+    return campaign.newest_mail
+
+
+def _derived_id(event: IncomingEvent, campaign: Campaign | None, mail_visit: int | None, occurred_at: datetime) -> str:
+    """From campaign, visit, type and instant: an event without an id counts once per instant."""
+    campaign_id = campaign.campaign_id if campaign is not None else event.campaign_id or event.message_id
+    visit = mail_visit if mail_visit is not None else (campaign.node_visit if campaign is not None else 0)
+    parts = json.dumps([campaign_id, visit, event.event_type, occurred_at.isoformat()])
+    return f"derived:{sha256(parts.encode()).hexdigest()[:32]}"
+
+
+def _row(one: _Placed, now: datetime) -> StoredEvent:
+    incoming, campaign = one.incoming, one.campaign
+    return StoredEvent(
+        tenant_id=incoming.tenant_id,
+        event_id=one.event_id,
+        campaign_id=campaign.campaign_id if campaign is not None else incoming.campaign_id,
+        message_id=incoming.message_id,
+        node_id=incoming.node_id or (campaign.current_node_id if campaign is not None else None),
+        node_visit=one.mail_visit or (campaign.node_visit if campaign is not None else None),
+        event_type=incoming.event_type,
+        occurred_at=one.occurred_at,
+        received_at=now,
+        outcome=RECORDED,
+        metadata=incoming.metadata_text,
+    )

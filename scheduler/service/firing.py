@@ -1,0 +1,201 @@
+"""Claimed timeouts are fired: one transaction for the batch, halves when it fails, the poisonous row alone.
+
+A batch's transaction holds everything: decisions, cancellations, new actions, and the completion of what fired,
+fenced by the claim it was fired with. If a claim was lost meanwhile, nothing of it is committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.domain.action import ActionStatus, ScheduledAction
+from scheduler.domain.errors import SchedulerError
+from scheduler.domain.outcome import BUSY, DEFERRED, PAUSED, Outcome
+from scheduler.service.campaigns import CampaignStateManager
+from scheduler.service.deciding import GONE
+from scheduler.service.failing import Failures
+from scheduler.service.owner import Owner
+from scheduler.service.results import Ended
+from scheduler.service.state_manager import StateManager
+from scheduler.settings import Settings
+from scheduler.store.claims import Completion, Return
+from scheduler.store.database import Transaction
+from scheduler.store.errors import is_transient
+from scheduler.store.stores import Stores
+from scheduler.telemetry.log import emit, is_logged
+from scheduler.telemetry.metrics import Metrics
+
+BUSY_DELAY: Final = timedelta(milliseconds=250)
+
+Key = tuple[str, str]
+
+
+class ClaimLostError(SchedulerError):
+    """Actions of the batch are no longer ours; what was decided for them must not be committed."""
+
+    def __init__(self, keys: set[Key]) -> None:
+        self.keys = keys
+        super().__init__(f"{len(keys)} claims were lost")
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """One action of a batch and what became of it."""
+
+    action: ScheduledAction
+    outcome: Outcome | Exception
+    returned: Return | None = None
+
+
+class Firing:
+    """Fires batches of claimed timeouts with one state manager, as one owner. Thread-safe."""
+
+    def __init__(
+        self, stores: Stores, state_manager: StateManager, settings: Settings, metrics: Metrics, owner: Owner
+    ) -> None:
+        self._stores = stores
+        self._state_manager = state_manager
+        self._settings = settings
+        self._metrics = metrics
+        self._owner = owner
+        self._failures = Failures(settings, metrics)
+        self._locks_campaigns = isinstance(state_manager, CampaignStateManager)
+
+    def fire(self, claimed: Sequence[ScheduledAction]) -> list[Ended]:
+        """Fire claimed timeouts; returns what became of each that was still ours.
+
+        Raises DatabaseUnavailableError when the database is away: the claims are still ours, and due again when their
+        lease ends.
+        """
+        if not claimed:
+            return []
+        try:
+            return self._fire_together(claimed)
+        except ClaimLostError as lost:
+            return self.fire([action for action in claimed if action.key not in lost.keys])
+        except Exception as error:
+            if is_transient(error):
+                self._metrics.failed("timeout", "database")
+                raise
+            if len(claimed) == 1:
+                return self._fail(claimed[0], error)
+        emit("batch.split", size=len(claimed))
+        middle = len(claimed) // 2
+        return self.fire(claimed[:middle]) + self.fire(claimed[middle:])
+
+    def _fire_together(self, claimed: Sequence[ScheduledAction]) -> list[Ended]:
+        started = time.perf_counter()
+        with self._stores.database.transaction() as transaction:
+            held = self._hold(transaction, claimed)
+            answers = self._ask(transaction, held)
+            fired = self._settle(transaction, held, answers)
+            now = transaction.now
+        self._tell(fired, now, time.perf_counter() - started)
+        return [_ended(one) for one in fired]
+
+    def _hold(self, transaction: Transaction, claimed: Sequence[ScheduledAction]) -> Sequence[ScheduledAction]:
+        """Our own state manager locks the campaigns; for any other the actions are locked here."""
+        if self._locks_campaigns:
+            return claimed
+        held = self._stores.claims.lock_held(transaction, self._owner.id, claimed)
+        return [action for action in claimed if action.key in held]
+
+    def _ask(self, transaction: Transaction, held: Sequence[ScheduledAction]) -> Sequence[Outcome | Exception]:
+        answers = self._state_manager.process(transaction.connection, held) if held else []
+        if len(answers) != len(held):
+            raise SchedulerError(f"the state manager gave {len(answers)} answers for {len(held)} jobs")
+        for answer in answers:
+            if not isinstance(answer, (Outcome, Exception)):
+                raise SchedulerError(f"the state manager answered {answer!r}: give an Outcome or an exception")
+        return answers
+
+    def _settle(
+        self, transaction: Transaction, held: Sequence[ScheduledAction], answers: Sequence[Outcome | Exception]
+    ) -> list[Fired]:
+        fired = [
+            Fired(action, answer, self._returned(action, answer, transaction.now))
+            for action, answer in zip(held, answers, strict=True)
+            if answer is not GONE
+        ]
+        completions = [
+            Completion(one.action, one.outcome.name)
+            for one in fired
+            if isinstance(one.outcome, Outcome) and one.outcome.is_final
+        ]
+        claims = self._stores.claims
+        completed = claims.complete(transaction, self._owner.id, completions)
+        if len(completed) != len(completions):
+            raise ClaimLostError({done.action.key for done in completions} - completed)
+        claims.give_back(transaction, self._owner.id, [one.returned for one in fired if one.returned is not None])
+        return fired
+
+    def _returned(self, action: ScheduledAction, answer: Outcome | Exception, now: datetime) -> Return | None:
+        if isinstance(answer, Exception):
+            return self._failures.after_attempt(action, answer, now)
+        if answer.name == PAUSED:
+            return Return(action, ActionStatus.PAUSED, action.run_at, action.attempts)
+        if answer.name == DEFERRED:
+            soonest = now + self._settings.poll_interval
+            return Return(action, ActionStatus.PENDING, max(answer.run_at or soonest, soonest), action.attempts)
+        if answer.name == BUSY:
+            return Return(action, ActionStatus.PENDING, now + BUSY_DELAY, action.attempts)
+        return None
+
+    def _fail(self, action: ScheduledAction, error: Exception) -> list[Ended]:
+        """One attempt of one action failed, and its transaction with it."""
+        with self._stores.database.transaction() as transaction:
+            returned = self._failures.after_attempt(action, error, transaction.now)
+            held = self._stores.claims.give_back(transaction, self._owner.id, [returned])
+        if held:
+            self._failures.tell(returned, error, "error")
+        return [Ended(action, error=error, is_final=returned.status == ActionStatus.ERROR)]
+
+    def _tell(self, fired: Sequence[Fired], now: datetime, seconds: float) -> None:
+        """One line per action, and the metrics: after the commit, so that nothing is told that didn't happen."""
+        ended: dict[tuple[str, str], int] = {}
+        logged = is_logged("action.completed")
+        for one in fired:
+            if isinstance(one.outcome, Exception):
+                if one.returned is not None:
+                    self._failures.tell(one.returned, one.outcome, "error")
+                continue
+            if one.outcome.is_final:
+                label = (one.action.event_type, one.outcome.name)
+                ended[label] = ended.get(label, 0) + 1
+            if logged:
+                log_action(one.action, one.outcome.name, now, len(fired))
+        for (event_type, name), count in ended.items():
+            self._metrics.ended("timeout", event_type, name, count)
+        self._metrics.fired_batch([(now - one.action.run_at).total_seconds() for one in fired], seconds)
+
+
+def _ended(one: Fired) -> Ended:
+    if isinstance(one.outcome, Exception):
+        gave_up = one.returned is not None and one.returned.status == ActionStatus.ERROR
+        return Ended(one.action, error=one.outcome, is_final=gave_up)
+    return Ended(one.action, one.outcome.name, is_final=one.outcome.is_final)
+
+
+_EVENT_OF: Final = {PAUSED: "action.paused", DEFERRED: "action.deferred", BUSY: "action.released"}
+
+
+def log_action(action: ScheduledAction, outcome: str, now: datetime, batch: int = 1) -> None:
+    """The canonical line of one due action."""
+    emit(
+        _EVENT_OF.get(outcome, "action.completed"),
+        dedupe_key=action.dedupe_key,
+        tenant_id=action.tenant_id,
+        campaign_id=action.campaign_id,
+        node_id=action.node_id,
+        node_visit=action.node_visit,
+        action_type=action.action_type,
+        event_type=action.event_type,
+        outcome=outcome,
+        lateness_seconds=round((now - action.run_at).total_seconds(), 6),
+        attempt=action.attempts + 1,
+        batch=batch,
+    )

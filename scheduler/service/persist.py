@@ -1,0 +1,129 @@
+"""Decisions into the database: set-based, however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from scheduler.domain.action import MAX_VISIT, ActionType, make_dedupe_key
+from scheduler.domain.campaign import Campaign
+from scheduler.domain.decision import Decision, PlannedAction
+from scheduler.store.database import Transaction
+from scheduler.store.stores import Stores
+from scheduler.telemetry.log import emit, is_logged
+from scheduler.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision about a campaign whose row is locked; `fired_key` is the action that led to it, if one did."""
+
+    before: Campaign
+    decision: Decision
+    fired_key: str | None = None
+
+
+class DecisionWriter:
+    """Writes what was decided, in the transaction that holds the campaigns' locks. At most one decision a campaign.
+
+    The order is the lock order of the whole package: campaigns are locked already, then their actions.
+    """
+
+    def __init__(self, stores: Stores, grace: timedelta, metrics: Metrics) -> None:
+        self._stores = stores
+        self._grace = grace
+        self._metrics = metrics
+
+    def write(self, transaction: Transaction, decided: Sequence[Decided]) -> None:
+        """Transitions, cancellations, the campaigns' new state and their new actions: all of it or nothing."""
+        actions, campaigns = self._stores.actions, self._stores.campaigns
+        actions.cancel_left(transaction, [row for one in decided for row in _left(one)])
+        actions.cancel_answered(transaction, [row for one in decided for row in _answered(one)])
+        actions.retime(transaction, [row for one in decided for row in self._retimed(one)])
+        campaigns.update(
+            transaction, [one.decision.campaign for one in decided if one.decision.campaign is not one.before]
+        )
+        self._write_new(transaction, [one.decision for one in decided])
+
+    def write_enrolled(self, transaction: Transaction, decisions: Sequence[Decision]) -> None:
+        """The history and the first actions of campaigns just inserted."""
+        self._write_new(transaction, decisions)
+
+    def _write_new(self, transaction: Transaction, decisions: Sequence[Decision]) -> None:
+        transitions = [transition for decision in decisions for transition in decision.transitions]
+        self._stores.campaigns.insert_transitions(transaction, transitions)
+        planned = [self._row(decision.campaign, action) for decision in decisions for action in decision.actions]
+        self._stores.actions.insert(transaction, planned)
+        transaction.on_commit(lambda: self._tell(decisions))
+
+    def _row(self, campaign: Campaign, action: PlannedAction) -> dict[str, Any]:
+        grace = self._grace if action.action_type == ActionType.TIMEOUT else timedelta(0)
+        key = make_dedupe_key(
+            campaign.tenant_id,
+            campaign.campaign_id,
+            action.node_id,
+            action.node_visit,
+            action.action_type,
+            action.event_type,
+        )
+        return {
+            "tenant_id": campaign.tenant_id,
+            "dedupe_key": key,
+            "campaign_id": campaign.campaign_id,
+            "contact_id": campaign.contact_id,
+            "node_id": action.node_id,
+            "node_visit": action.node_visit,
+            "action_type": action.action_type,
+            "event_type": action.event_type,
+            "deadline": action.deadline,
+            "run_at": action.deadline + grace,
+            "status": action.status,
+        }
+
+    def _retimed(self, one: Decided) -> Iterable[tuple[Any, ...]]:
+        campaign = one.decision.campaign
+        for retiming in one.decision.retimed:
+            run_at = retiming.deadline + self._grace
+            yield (*campaign.key, campaign.node_visit, retiming.event_type, retiming.deadline, run_at)
+
+    def _tell(self, decisions: Iterable[Decision]) -> None:
+        for decision in decisions:
+            for transition in decision.transitions:
+                self._metrics.transitioned(transition.trigger)
+            if is_logged("campaign.transitioned"):
+                _log_decision(decision)
+
+
+def _left(one: Decided) -> Iterable[tuple[str, str, int, str | None]]:
+    decision = one.decision
+    if decision.ends:
+        yield (*one.before.key, MAX_VISIT, one.fired_key)
+    elif decision.transitions:
+        yield (*one.before.key, decision.campaign.node_visit - 1, one.fired_key)
+
+
+def _answered(one: Decided) -> Iterable[tuple[Any, ...]]:
+    campaign = one.decision.campaign
+    for answer in one.decision.answered:
+        yield (*campaign.key, campaign.node_visit, answer.timeout_type, answer.occurred_at)
+
+
+def _log_decision(decision: Decision) -> None:
+    for transition in decision.transitions:
+        emit(
+            "campaign.transitioned",
+            tenant_id=transition.tenant_id,
+            campaign_id=transition.campaign_id,
+            left_visit=transition.node_visit,
+            from_node_id=transition.from_node_id,
+            to_node_id=transition.to_node_id,
+            trigger=transition.trigger,
+            dedupe_key=transition.dedupe_key,
+        )
+    if decision.ends:
+        campaign = decision.campaign
+        emit(
+            "campaign.finished", tenant_id=campaign.tenant_id, campaign_id=campaign.campaign_id, status=campaign.status
+        )

@@ -1,0 +1,155 @@
+"""`contact_campaigns` and `campaign_transitions`: locked in key order, moved together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any, Final
+
+from sqlalchemy import Row, Select, Text, and_, bindparam, select, true, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from scheduler.domain.campaign import Campaign, MailEvents, Transition
+from scheduler.store.database import Database, Transaction
+from scheduler.store.rows import RowSource
+
+Key = tuple[str, str]
+
+_FIELDS: Final = tuple(field.name for field in fields(Campaign))
+_STORED: Final = tuple(name for name in _FIELDS if name != "timezone")
+_MOVED: Final = (
+    "channel",
+    "status",
+    "current_node_id",
+    "node_visit",
+    "node_entered_at",
+    "anchor_at",
+    "started_at",
+    "completed_at",
+    "updated_at",
+    "mail_node_id",
+    "mail_visit",
+    "sent_visit",
+    "first_visit",
+    "mail_events",
+)
+_TRANSITION: Final = tuple(field.name for field in fields(Transition))
+
+
+class Campaigns:
+    """Statements on campaigns. Stateless, thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._table = database.tables.contact_campaigns
+        self._contacts = database.tables.contacts
+        self._transitions = database.tables.campaign_transitions
+        name = database.dialect_name
+        columns = self._table.c
+        self._keys = RowSource(name, {"tenant_id": Text, "campaign_id": Text})
+        self._new = RowSource(name, {column: columns[column].type for column in _STORED})
+        self._moved = RowSource(
+            name, {column: columns[column].type for column in ("tenant_id", "campaign_id", *_MOVED)}
+        )
+        self._left = RowSource(name, {column: self._transitions.c[column].type for column in _TRANSITION})
+        self._select = self._select_statement()
+        self._lock = self._select.with_for_update(of=self._table)
+        self._lock_free = self._select.with_for_update(of=self._table, skip_locked=True)
+        self._insert = self._insert_statement(name)
+        self._update = self._update_statement()
+        self._insert_transitions = self._transitions.insert().from_select(
+            list(_TRANSITION), select(*(self._left.c[column] for column in _TRANSITION))
+        )
+
+    def _select_statement(self) -> Select[Any]:
+        campaigns, contacts = self._table.c, self._contacts.c
+        stored = {"timezone": contacts.timezone, **{column.name: column for column in campaigns}}
+        return (
+            select(*(stored[name] for name in _FIELDS))
+            .select_from(self._keys.table)
+            .join(
+                self._table,
+                and_(campaigns.tenant_id == self._keys.c.tenant_id, campaigns.campaign_id == self._keys.c.campaign_id),
+            )
+            .outerjoin(
+                self._contacts,
+                and_(contacts.tenant_id == campaigns.tenant_id, contacts.contact_id == campaigns.contact_id),
+            )
+            .order_by(campaigns.tenant_id, campaigns.campaign_id)
+        )
+
+    def _insert_statement(self, dialect_name: str) -> Any:
+        make = postgresql.insert if dialect_name == "postgresql" else sqlite.insert
+        campaigns = self._table.c
+        return (
+            make(self._table)
+            .from_select(list(_STORED), select(*(self._new.c[name] for name in _STORED)).where(true()))
+            .on_conflict_do_nothing(index_elements=[campaigns.tenant_id, campaigns.campaign_id])
+            .returning(campaigns.tenant_id, campaigns.campaign_id)
+        )
+
+    def _update_statement(self) -> Any:
+        campaigns, moved = self._table.c, self._moved.c
+        return (
+            update(self._table)
+            .where(campaigns.tenant_id == moved.tenant_id, campaigns.campaign_id == moved.campaign_id)
+            .values({name: moved[name] for name in _MOVED})
+        )
+
+    def read(self, transaction: Transaction, keys: Iterable[Key]) -> dict[Key, Campaign]:
+        """Those of the campaigns that exist, without a lock."""
+        return self._load(transaction, self._select, keys)
+
+    def lock(self, transaction: Transaction, keys: Iterable[Key]) -> dict[Key, Campaign]:
+        """Those that exist, locked in key order until commit; waits for whoever holds one."""
+        return self._load(transaction, self._lock, keys)
+
+    def lock_free(self, transaction: Transaction, keys: Iterable[Key]) -> dict[Key, Campaign]:
+        """Those that exist and nobody holds, locked in key order until commit; never waits."""
+        return self._load(transaction, self._lock_free, keys)
+
+    def _load(self, transaction: Transaction, statement: Any, keys: Iterable[Key]) -> dict[Key, Campaign]:
+        wanted = list(dict.fromkeys(keys))
+        if not wanted:
+            return {}
+        rows = transaction.connection.execute(statement, self._keys.bind(wanted))
+        return {campaign.key: campaign for campaign in map(_to_campaign, rows)}
+
+    def insert(self, transaction: Transaction, campaigns: Sequence[Campaign]) -> set[Key]:
+        """Insert those that don't exist yet; returns their keys."""
+        if not campaigns:
+            return set()
+        rows = [_values(campaign, _STORED) for campaign in campaigns]
+        return {(tenant, key) for tenant, key in transaction.connection.execute(self._insert, self._new.bind(rows))}
+
+    def update(self, transaction: Transaction, campaigns: Sequence[Campaign]) -> None:
+        """Store the new state of locked campaigns."""
+        if campaigns:
+            rows = [_values(campaign, ("tenant_id", "campaign_id", *_MOVED)) for campaign in campaigns]
+            transaction.connection.execute(self._update, self._moved.bind(rows))
+
+    def insert_transitions(self, transaction: Transaction, transitions: Sequence[Transition]) -> None:
+        """Append to the history. A visit left before is refused by the primary key."""
+        if transitions:
+            rows = [[getattr(transition, name) for name in _TRANSITION] for transition in transitions]
+            transaction.connection.execute(self._insert_transitions, self._left.bind(rows))
+
+    def history(self, transaction: Transaction, key: Key) -> list[Transition]:
+        """The visits left, in order; the enrolment first."""
+        transitions = self._transitions.c
+        statement = (
+            select(*(transitions[name] for name in _TRANSITION))
+            .where(transitions.tenant_id == bindparam("tenant"), transitions.campaign_id == bindparam("campaign"))
+            .order_by(transitions.node_visit)
+        )
+        rows = transaction.connection.execute(statement, {"tenant": key[0], "campaign": key[1]})
+        return [Transition(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's documented accessor
+
+
+def _to_campaign(row: Row[Any]) -> Campaign:
+    values = dict(zip(_FIELDS, row, strict=True))
+    values["mail_events"] = MailEvents.from_json(values["mail_events"])
+    return Campaign(**values)
+
+
+def _values(campaign: Campaign, names: Sequence[str]) -> list[Any]:
+    return [campaign.mail_events.to_json() if name == "mail_events" else getattr(campaign, name) for name in names]

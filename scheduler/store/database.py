@@ -1,0 +1,174 @@
+"""Connections and transactions, ours and the caller's.
+
+Guarantees: a transaction of ours commits when its block ends and rolls back when it raises. A caller's transaction
+is joined: nothing is committed or rolled back, and what was written goes with it. On SQLite a transaction of ours
+takes the write lock before it reads (BEGIN IMMEDIATE), so that no decision is made on a stale read.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, func, select
+
+from scheduler.domain.errors import DatabaseUnavailableError, InvalidInputError
+from scheduler.domain.timing import Clock, SystemClock
+from scheduler.store.errors import is_retried_at_once, translated
+from scheduler.store.foreign import Memory, adopt
+from scheduler.store.sqlite import begin_immediate
+from scheduler.store.tables import Instant, Tables
+
+__all__ = ["Connection", "Database", "Engine", "Transaction"]
+
+Result = TypeVar("Result")
+
+RACES_LOST: Final = 5
+_INSTALLATION: Final = "timeout_scheduler_installation"
+_CLOCK: Final = select(func.clock_timestamp(type_=Instant))
+
+
+class Transaction:
+    """One open transaction: its connection and its one reading of the clock."""
+
+    def __init__(self, database: Database, connection: Connection) -> None:
+        self.database = database
+        self.connection = connection
+        self._now: datetime | None = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def now(self) -> datetime:
+        """The present, read once per transaction: the given clock's, else PostgreSQL's, else this machine's."""
+        if self._now is None:
+            self._now = self.database.read_clock(self.connection)
+        return self._now
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Call back once what was written is committed; in a caller's transaction, once our call is done."""
+        self._callbacks.append(callback)
+
+    def tell(self) -> None:
+        """Run the callbacks."""
+        for callback in self._callbacks:
+            callback()
+
+
+class Database:
+    """An engine with the tables of one schema and the clock that decides what is due. Thread-safe."""
+
+    def __init__(self, engine: Engine, schema: str | None = None, clock: Clock | None = None) -> None:
+        self.engine = engine
+        self.schema = schema
+        self.clock = clock
+        self.tables = Tables(schema)
+        self.dialect_name = engine.dialect.name
+        if self.dialect_name not in ("postgresql", "sqlite"):
+            raise InvalidInputError("database_url", self.dialect_name, "give a postgresql:// or sqlite:/// URL")
+        self.real_clock = SystemClock()
+        self._sqlite_writer = threading.RLock()
+        self._installation_id: str | None = None
+        self._open: dict[int, Transaction] = {}
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether this is PostgreSQL (else SQLite)."""
+        return self.dialect_name == "postgresql"
+
+    def read_clock(self, connection: Connection) -> datetime:
+        """The present, as it decides what is due and when a node is entered."""
+        if self.clock is not None:
+            return self.clock.now()
+        if self.is_postgresql:
+            return connection.execute(_CLOCK).scalar_one()
+        return self.real_clock.now()
+
+    @contextmanager
+    def transaction(self, connection: Any = None) -> Iterator[Transaction]:
+        """A transaction of our own, or the caller's when `connection` is given.
+
+        Raises DatabaseUnavailableError, SchemaOutdatedError, InvalidInputError (a connection that can't be joined).
+        """
+        if connection is not None:
+            with translated():
+                installation_id = self.installation_id()
+                joined, memory = adopt(self.engine, connection)
+                self._require_same_database(joined, memory, installation_id)
+                transaction = Transaction(self, joined)
+                yield transaction
+            transaction.tell()
+            return
+        with translated(), self._one_sqlite_writer(), self.engine.connect() as own, own.begin():
+            if not self.is_postgresql:
+                begin_immediate(own)
+            transaction = Transaction(self, own)
+            self._open[id(own)] = transaction
+            try:
+                yield transaction
+            finally:
+                del self._open[id(own)]
+        transaction.tell()
+
+    def transaction_on(self, connection: Connection) -> Transaction:
+        """The transaction of ours that `connection` is in, with its reading of the clock."""
+        return self._open.get(id(connection)) or Transaction(self, connection)
+
+    @contextmanager
+    def reading(self, connection: Any = None) -> Iterator[Transaction]:
+        """A transaction for reading only; it takes no write lock on SQLite."""
+        if connection is not None:
+            with self.transaction(connection) as joined:
+                yield joined
+            return
+        with translated(), self.engine.connect() as own, own.begin():
+            yield Transaction(self, own)
+
+    def run(self, work: Callable[[Transaction], Result], connection: Any = None) -> Result:
+        """`work` in a transaction; one of ours that lost a race (deadlock, serialization) is run again."""
+        if connection is not None:
+            with self.transaction(connection) as joined:
+                return work(joined)
+        for _ in range(RACES_LOST):
+            try:
+                with self.transaction() as own:
+                    return work(own)
+            except DatabaseUnavailableError as error:
+                if not is_retried_at_once(error.__cause__):
+                    raise
+        with self.transaction() as own:
+            return work(own)
+
+    @contextmanager
+    def _one_sqlite_writer(self) -> Iterator[None]:
+        """Threads of this process queue for SQLite's write lock here: fairer than its busy handler, which sleeps."""
+        if self.is_postgresql:
+            yield
+            return
+        with self._sqlite_writer:
+            yield
+
+    def _require_same_database(self, connection: Connection, memory: Memory, installation_id: str) -> None:
+        """Refuse a caller's connection to some other database; asked once per connection."""
+        if _INSTALLATION not in memory:
+            memory[_INSTALLATION] = self._read_installation(connection)
+        if memory[_INSTALLATION] != installation_id:
+            raise InvalidInputError(
+                "connection", connection.engine.url.database, "give one to the scheduler's own database"
+            )
+
+    def installation_id(self) -> str:
+        """What tells this database from any other; raises SchemaOutdatedError before the first migration."""
+        if self._installation_id is None:
+            with self.reading() as own:
+                self._installation_id = self._read_installation(own.connection)
+        return self._installation_id
+
+    def _read_installation(self, connection: Connection) -> str:
+        return str(connection.execute(select(self.tables.installation.c.installation_id)).scalar_one())
+
+    def dispose(self, *, close: bool = True) -> None:
+        """Close the pooled connections; `close=False` in a forked child, where they belong to the parent."""
+        self.engine.dispose(close=close)

@@ -1,0 +1,108 @@
+"""Database errors, translated at the store's door.
+
+`TRANSIENT_SQLSTATES` is the closed list of what is worth trying again: nothing else is retried without counting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from scheduler.domain.errors import DatabaseUnavailableError, SchemaOutdatedError
+
+TRANSIENT_SQLSTATES: Final = {
+    "40001": "serialization failure",
+    "40P01": "deadlock",
+    "55P03": "lock not available",
+    "57014": "statement canceled",
+    "53300": "too many connections",
+    "53200": "out of memory",
+    "53100": "disk full",
+    "57P01": "server is shutting down",
+    "57P02": "server crashed",
+    "57P03": "server is starting",
+    "57P05": "idle session ended",
+    "25P03": "idle transaction ended",
+    "25006": "read-only server",
+    "08000": "connection error",
+    "08003": "connection gone",
+    "08006": "connection failed",
+    "08001": "can't connect",
+    "08004": "connection refused",
+}
+RETRIED_AT_ONCE: Final = {"40001", "40P01", "55P03"}
+_MISSING_TABLE: Final = "42P01"
+_SQLITE_TRANSIENT: Final = ("database is locked", "database table is locked", "disk is full", "disk I/O error")
+
+
+def sqlstate_of(error: DBAPIError) -> str | None:
+    """The five-character code PostgreSQL gave, where there is one (psycopg and asyncpg alike)."""
+    original = error.orig
+    for name in ("sqlstate", "pgcode"):
+        state = getattr(original, name, None)
+        if isinstance(state, str):
+            return state
+    return None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same transaction may succeed when tried again."""
+    if isinstance(error, (DatabaseUnavailableError, PoolTimeoutError)):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    state = sqlstate_of(error)
+    if state is not None:
+        return state in TRANSIENT_SQLSTATES
+    if any(text in str(error.orig) for text in _SQLITE_TRANSIENT):
+        return True
+    return error.connection_invalidated or (
+        isinstance(error, (OperationalError, InterfaceError)) and not _is_sqlite(error)
+    )
+
+
+def is_retried_at_once(error: BaseException | None) -> bool:
+    """Whether the transaction lost a race and may simply be run again."""
+    return isinstance(error, DBAPIError) and sqlstate_of(error) in RETRIED_AT_ONCE
+
+
+def _is_sqlite(error: DBAPIError) -> bool:
+    return type(error.orig).__module__.startswith("sqlite3")
+
+
+def _is_missing_table(error: DBAPIError) -> bool:
+    return sqlstate_of(error) == _MISSING_TABLE or "no such table" in str(error.orig)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the driver raises into this package's own errors, keeping the cause."""
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise DatabaseUnavailableError("no database connection became free in time") from error
+    except DBAPIError as error:
+        if _is_missing_table(error):
+            raise SchemaOutdatedError(
+                "the tables are missing: run `timeout-scheduler db upgrade` (or TimeoutScheduler.migrate())"
+            ) from error
+        if is_transient(error):
+            raise DatabaseUnavailableError(describe(error)) from error
+        raise
+
+
+def describe(error: BaseException) -> str:
+    """One line about a database error: the server's own words, without the statement and its parameters."""
+    if not isinstance(error, DBAPIError):
+        return f"{type(error).__name__}: {error}"
+    first_line = str(error.orig).strip().split("\n")[0]
+    if "database is locked" in first_line:
+        return (
+            "another process holds this SQLite file's write lock for longer than the busy timeout, "
+            "or the caller's transaction read before it wrote (begin it with BEGIN IMMEDIATE)"
+        )
+    return f"{type(error.orig).__name__}: {first_line}"

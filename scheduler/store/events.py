@@ -1,0 +1,113 @@
+"""`campaign_events`: everything that happened, once per event id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Text, and_, bindparam, literal_column, select, true, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from scheduler.store.database import Database, Transaction
+from scheduler.store.rows import RowSource
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One row of `campaign_events`."""
+
+    tenant_id: str
+    event_id: str
+    campaign_id: str | None
+    message_id: str | None
+    node_id: str | None
+    node_visit: int | None
+    event_type: str
+    occurred_at: datetime
+    received_at: datetime
+    outcome: str
+    metadata: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """The send that a message id belongs to."""
+
+    campaign_id: str
+    node_id: str
+    node_visit: int
+
+
+_COLUMNS: Final = tuple(field.name for field in fields(StoredEvent))
+
+
+class Events:
+    """Statements on events. Stateless, thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._table = database.tables.campaign_events
+        self._actions = database.tables.scheduled_actions
+        name = database.dialect_name
+        events = self._table.c
+        self._new = RowSource(name, {column: events[column].type for column in _COLUMNS})
+        self._outcomes = RowSource(name, {"tenant_id": Text, "event_id": Text, "outcome": Text})
+        self._messages = RowSource(name, {"tenant_id": Text, "message_id": Text})
+        make = postgresql.insert if database.is_postgresql else sqlite.insert
+        self._insert = (
+            make(self._table)
+            .from_select(list(_COLUMNS), select(*(self._new.c[column] for column in _COLUMNS)).where(true()))
+            .on_conflict_do_nothing(index_elements=[events.tenant_id, events.event_id])
+            .returning(events.tenant_id, events.event_id)
+        )
+
+    def insert(self, transaction: Transaction, events: Sequence[StoredEvent]) -> set[Key]:
+        """Store those not known yet; returns their keys. A twin at work on the same event is waited for."""
+        if not events:
+            return set()
+        ordered = sorted(events, key=lambda event: (event.tenant_id, event.event_id))
+        rows = [[getattr(event, column) for column in _COLUMNS] for event in ordered]
+        return {(tenant, key) for tenant, key in transaction.connection.execute(self._insert, self._new.bind(rows))}
+
+    def set_outcomes(self, transaction: Transaction, rows: Sequence[tuple[str, str, str]]) -> None:
+        """What became of events: (tenant, event id, outcome)."""
+        if not rows:
+            return
+        events, given = self._table.c, self._outcomes.c
+        statement = (
+            update(self._table)
+            .where(events.tenant_id == given.tenant_id, events.event_id == given.event_id)
+            .values(outcome=given.outcome)
+        )
+        transaction.connection.execute(statement, self._outcomes.bind(rows))
+
+    def mails(self, transaction: Transaction, messages: Iterable[Key]) -> dict[Key, Mail]:
+        """Which send each (tenant, message id) belongs to, where it is known."""
+        wanted = sorted(set(messages))
+        if not wanted:
+            return {}
+        actions, given = self._actions.c, self._messages.c
+        statement = (
+            select(actions.tenant_id, actions.message_id, actions.campaign_id, actions.node_id, actions.node_visit)
+            .join(
+                self._messages.table,
+                and_(actions.tenant_id == given.tenant_id, actions.message_id == given.message_id),
+            )
+            .where(actions.action_type == literal_column("'send'"))
+        )
+        rows = transaction.connection.execute(statement, self._messages.bind(wanted))
+        return {(row[0], row[1]): Mail(*row[2:]) for row in rows}
+
+    def of_campaign(self, transaction: Transaction, key: Key) -> list[StoredEvent]:
+        """All that happened to one campaign, in order of arrival."""
+        events = self._table.c
+        statement = (
+            select(*(events[column] for column in _COLUMNS))
+            .where(events.tenant_id == bindparam("tenant"), events.campaign_id == bindparam("campaign"))
+            .order_by(events.received_at, events.event_id)
+        )
+        rows: Any = transaction.connection.execute(statement, {"tenant": key[0], "campaign": key[1]})
+        return [StoredEvent(*row) for row in rows]

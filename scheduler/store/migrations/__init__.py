@@ -1,0 +1,1 @@
+"""Alembic's scripts; what they run is the SQL in sql/."""

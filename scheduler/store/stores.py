@@ -1,0 +1,44 @@
+"""All statements of one database, gathered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from scheduler.domain.plan import TimerDefaults
+from scheduler.store.actions import Actions
+from scheduler.store.campaigns import Campaigns
+from scheduler.store.claims import Claims
+from scheduler.store.contacts import Contacts
+from scheduler.store.database import Database
+from scheduler.store.events import Events
+from scheduler.store.pauses import Pauses
+from scheduler.store.plans import Plans
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """One object per table or use, sharing one database."""
+
+    database: Database
+    actions: Actions
+    claims: Claims
+    campaigns: Campaigns
+    contacts: Contacts
+    events: Events
+    pauses: Pauses
+    plans: Plans
+
+    @classmethod
+    def of(cls, database: Database, timer_defaults: TimerDefaults) -> Self:
+        """The stores of a database."""
+        return cls(
+            database=database,
+            actions=Actions(database),
+            claims=Claims(database),
+            campaigns=Campaigns(database),
+            contacts=Contacts(database),
+            events=Events(database),
+            pauses=Pauses(database),
+            plans=Plans(database, timer_defaults),
+        )

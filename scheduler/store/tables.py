@@ -1,0 +1,268 @@
+"""The tables, as SQLAlchemy sees them. The migrations in sql/ make them; a test proves that both agree.
+
+Instants are `timestamptz` on PostgreSQL and fixed-width UTC text on SQLite (`2026-03-02 12:00:00.000000`),
+which sorts as it should. JSON is kept as text on both, byte for byte: a plan's hash is that of its text.
+Every key starts with the tenant, so that the schema can be partitioned by it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from scheduler.domain.action import ActionStatus, ActionType
+from scheduler.domain.campaign import CampaignStatus
+
+NAMING: Final = {
+    "pk": "pk_%(table_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime, whatever time zone the connection speaks."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """`timestamptz` on PostgreSQL, text on SQLite."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(TIMESTAMP(timezone=True))
+        return dialect.type_descriptor(Text())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """The value as the driver takes it."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return to_text(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the base's
+        """The value as aware UTC."""
+        if value is None:
+            return None
+        return from_text(value) if isinstance(value, str) else value.astimezone(UTC)
+
+
+def to_text(value: datetime) -> str:
+    """An instant as SQLite stores it."""
+    return value.astimezone(UTC).isoformat(sep=" ", timespec="microseconds")[:26]
+
+
+def from_text(value: str) -> datetime:
+    """An instant from what SQLite stores."""
+    return datetime.fromisoformat(value).replace(tzinfo=UTC)
+
+
+def _one_of(column: str, values: type[ActionStatus | ActionType | CampaignStatus]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+def _required(name: str, type_: Any = Text, default: str | None = None) -> Column[Any]:
+    return Column(name, type_, nullable=False, server_default=None if default is None else text(default))
+
+
+def _optional(name: str, type_: Any = Text) -> Column[Any]:
+    return Column(name, type_, nullable=True)
+
+
+class Tables:
+    """Every table, in the schema of that name (None: the connection's own)."""
+
+    def __init__(self, schema: str | None = None) -> None:
+        self.metadata = MetaData(schema=schema, naming_convention=NAMING)
+        self.installation = self._table(
+            "timeout_scheduler_installation",
+            _required("installation_id"),
+            _required("created_at", Instant),
+            PrimaryKeyConstraint("installation_id"),
+        )
+        self.campaign_plans = self._table(
+            "campaign_plans",
+            _required("tenant_id"),
+            _required("plan_hash"),
+            _required("plan"),
+            _optional("name"),
+            _required("created_at", Instant),
+            PrimaryKeyConstraint("tenant_id", "plan_hash"),
+        )
+        self.contacts = self._table(
+            "contacts",
+            _required("tenant_id"),
+            _required("contact_id"),
+            _optional("address"),
+            _optional("timezone"),
+            _optional("variables"),
+            _optional("suppressed_at", Instant),
+            _optional("suppressed_reason"),
+            _required("created_at", Instant),
+            _required("updated_at", Instant),
+            PrimaryKeyConstraint("tenant_id", "contact_id"),
+        )
+        self.contact_campaigns = self._contact_campaigns()
+        self.scheduled_actions = self._scheduled_actions()
+        self.campaign_transitions = self._table(
+            "campaign_transitions",
+            _required("tenant_id"),
+            _required("campaign_id"),
+            _required("node_visit", Integer),
+            _optional("from_node_id"),
+            _required("to_node_id"),
+            _required("trigger"),
+            _required("occurred_at", Instant),
+            _required("created_at", Instant),
+            _optional("dedupe_key"),
+            _optional("event_id"),
+            # A visit is left at most once: a second transition out of it can't be stored.
+            PrimaryKeyConstraint("tenant_id", "campaign_id", "node_visit"),
+            CheckConstraint("node_visit >= 0", name="node_visit_counts"),
+        )
+        self.campaign_events = self._campaign_events()
+        self.pauses = self._table(
+            "pauses",
+            _required("tenant_id"),
+            _required("campaign_id"),
+            _required("scope"),
+            _required("dedupe_key", default="''"),
+            _required("started_at", Instant),
+            _optional("actor"),
+            _optional("reason"),
+            # One pause per thing paused; tenant_id, campaign_id and dedupe_key are '' where the scope is wider.
+            PrimaryKeyConstraint("tenant_id", "campaign_id", "scope", "dedupe_key"),
+            CheckConstraint("scope IN ('all', 'tenant', 'campaign', 'action')", name="scope_known"),
+        )
+        self.operator_actions = self._table(
+            "operator_actions",
+            _required("operator_action_id"),
+            _optional("tenant_id"),
+            _required("act"),
+            _optional("actor"),
+            _optional("details"),
+            _required("created_at", Instant),
+            PrimaryKeyConstraint("operator_action_id"),
+        )
+
+    def _table(self, name: str, *items: SchemaItem) -> Table:
+        return Table(name, self.metadata, *items)
+
+    def _contact_campaigns(self) -> Table:
+        return self._table(
+            "contact_campaigns",
+            _required("tenant_id"),
+            _required("campaign_id"),
+            _required("contact_id"),
+            _optional("channel"),
+            _required("plan_hash"),
+            _required("status"),
+            _required("current_node_id"),
+            _required("node_visit", Integer),
+            _required("node_entered_at", Instant),
+            _required("anchor_at", Instant),
+            _required("started_at", Instant),
+            _optional("completed_at", Instant),
+            _required("created_at", Instant),
+            _required("updated_at", Instant),
+            _optional("mail_node_id"),
+            _optional("mail_visit", Integer),
+            _optional("sent_visit", Integer),
+            _required("first_visit", Integer, "1"),
+            _optional("mail_events"),
+            PrimaryKeyConstraint("tenant_id", "campaign_id"),
+            _one_of("status", CampaignStatus),
+            CheckConstraint("node_visit >= 1", name="node_visit_counts"),
+            # All campaigns of one contact: what stops with an unsubscribe.
+            Index("ix_contact_campaigns_contact", "tenant_id", "contact_id"),
+        )
+
+    def _scheduled_actions(self) -> Table:
+        table = self._table(
+            "scheduled_actions",
+            _required("tenant_id"),
+            _required("dedupe_key"),
+            _required("campaign_id"),
+            _required("contact_id"),
+            _required("node_id"),
+            _required("node_visit", Integer, "1"),
+            _required("action_type", default="'timeout'"),
+            _required("event_type"),
+            _optional("deadline", Instant),
+            _required("run_at", Instant),
+            _required("status", default="'pending'"),
+            _optional("outcome"),
+            _required("attempts", Integer, "0"),
+            _optional("last_error"),
+            _optional("claimed_by"),
+            _required("claim_number", Integer, "0"),
+            _optional("claimed_until", Instant),
+            _optional("message_id"),
+            _optional("sent_at", Instant),
+            _required("created_at", Instant, "CURRENT_TIMESTAMP"),
+            _required("updated_at", Instant, "CURRENT_TIMESTAMP"),
+            _optional("finished_at", Instant),
+            # One action per key, in every state: the same timeout can't be scheduled twice, finished or not.
+            PrimaryKeyConstraint("tenant_id", "dedupe_key"),
+            _one_of("action_type", ActionType),
+            _one_of("status", ActionStatus),
+            CheckConstraint("node_visit >= 1", name="node_visit_counts"),
+            # A claim always says whose it is and when it ends.
+            CheckConstraint(
+                "status <> 'claimed' OR (claimed_by IS NOT NULL AND claimed_until IS NOT NULL)", name="claim_whole"
+            ),
+            # What is finished has an end, and what is not has none.
+            CheckConstraint(
+                "(status IN ('completed', 'canceled', 'error')) = (finished_at IS NOT NULL)", name="finish_dated"
+            ),
+        )
+        pending = text("status = 'pending'")
+        claimed = text("status = 'claimed'")
+        unfinished = text("status IN ('pending', 'claimed', 'paused')")
+        with_message = text("message_id IS NOT NULL")
+        failed = text("status = 'error'")
+        actions = table.c
+        # What is due, in order: the claim reads only its batch from here, however much is pending.
+        _partial("ix_scheduled_actions_due", pending, actions.action_type, actions.run_at)
+        _partial("ix_scheduled_actions_claimed", claimed, actions.claimed_until)
+        _partial("ix_scheduled_actions_unfinished", unfinished, actions.tenant_id, actions.campaign_id)
+        _partial("ix_scheduled_actions_message", with_message, actions.tenant_id, actions.message_id)
+        _partial("ix_scheduled_actions_error", failed, actions.tenant_id, actions.run_at)
+        return table
+
+    def _campaign_events(self) -> Table:
+        return self._table(
+            "campaign_events",
+            _required("tenant_id"),
+            _required("event_id"),
+            _optional("campaign_id"),
+            _optional("message_id"),
+            _optional("node_id"),
+            _optional("node_visit", Integer),
+            _required("event_type"),
+            _required("occurred_at", Instant),
+            _required("received_at", Instant),
+            _required("outcome"),
+            _optional("metadata"),
+            # An event counts once, however often the mail provider sends it.
+            PrimaryKeyConstraint("tenant_id", "event_id"),
+            Index("ix_campaign_events_campaign", "tenant_id", "campaign_id", "received_at"),
+        )
+
+
+def _partial(name: str, where: Any, *columns: Column[Any]) -> None:
+    Index(name, *columns, postgresql_where=where, sqlite_where=where)

@@ -1,0 +1,97 @@
+"""Databases for tests: every test its own, on SQLite and on a real PostgreSQL.
+
+The schema is migrated once per session and backend, and copied for each test. Under pytest-xdist every worker
+has its own server: it starts in a second, and workers that share nothing need no lock and can't break each
+other's server.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgres import PostgresServer
+
+_BACKENDS = ("sqlite", "postgresql")
+_database_numbers = count(1)
+
+
+@pytest.fixture(params=_BACKENDS)
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A database with the current schema and no rows; the test runs once on each backend."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture(params=_BACKENDS)
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """A database without any table; the test runs once on each backend."""
+    return str(request.getfixturevalue(f"empty_{request.param}_url"))
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, migrated_sqlite_file: Path) -> str:
+    """An SQLite file with the current schema and no rows."""
+    return _sqlite_url(Path(shutil.copy(migrated_sqlite_file, tmp_path / "migrated.sqlite")))
+
+
+@pytest.fixture
+def empty_sqlite_url(tmp_path: Path) -> str:
+    """An SQLite file that isn't there yet."""
+    return _sqlite_url(tmp_path / "empty.sqlite")
+
+
+@pytest.fixture
+def postgresql_url(postgres_server: PostgresServer, migrated_postgres_template: str) -> Iterator[str]:
+    """A PostgreSQL database with the current schema and no rows."""
+    yield from _fresh_database(postgres_server, migrated_postgres_template)
+
+
+@pytest.fixture
+def empty_postgresql_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A PostgreSQL database without any table."""
+    yield from _fresh_database(postgres_server, "template0")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The server all tests of this worker share; a test that stops or kills a server makes its own."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres_template(postgres_server: PostgresServer) -> str:
+    """The name of a database to copy."""
+    name = "migrated"
+    _migrate(postgres_server.create_database(name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file to copy."""
+    file = tmp_path_factory.mktemp("sqlite") / "migrated.sqlite"
+    _migrate(_sqlite_url(file))
+    left_open = file.with_name(f"{file.name}-wal")
+    assert not left_open.exists(), "a copy would lack what close() left in the write-ahead log"
+    return file
+
+
+def _fresh_database(server: PostgresServer, template: str) -> Iterator[str]:
+    name = f"test_{next(_database_numbers)}"
+    yield server.create_database(name, template)
+    server.drop_database(name)
+
+
+def _sqlite_url(file: Path) -> str:
+    return f"sqlite:///{file}"
+
+
+def _migrate(url: str) -> None:
+    from scheduler import TimeoutScheduler  # noqa: PLC0415 - the tests of the pure core run without the rest
+
+    with closing(TimeoutScheduler(url)) as scheduler:
+        scheduler.migrate()

@@ -1,0 +1,100 @@
+"""Hypothesis strategies for what the domain takes: plans, durations, zones, instants, quiet hours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo, available_timezones
+
+from hypothesis import strategies as st
+
+from scheduler.domain.timing import Duration, QuietHours
+
+REAL_EVENTS: Final = ("opened", "clicked", "delivered", "replied", "bounced")
+SYNTHETIC_EVENTS: Final = ("no_open", "no_click", "no_reply")
+DELAYS: Final = ("PT1S", "PT30M", "PT24H", "PT72H", "P7D", "P1M")
+GUARDS: Final = ("PT0S", *DELAYS)
+ZONE_NAMES: Final = tuple(sorted(available_timezones() - {"localtime", "posixrules", "Factory"}))
+
+_EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+_WINDOWS: Final = ({"start": "21:00", "end": "07:30"}, {"start": "12:00", "end": "13:00"})
+_FEW_ZONES: Final = ("UTC", "America/Los_Angeles", "Europe/Berlin", "Australia/Lord_Howe")
+
+
+def zones() -> st.SearchStrategy[ZoneInfo]:
+    """Every IANA zone this machine knows."""
+    return st.sampled_from(ZONE_NAMES).map(ZoneInfo)
+
+
+def instants() -> st.SearchStrategy[datetime]:
+    """Aware UTC instants, to the microsecond, in years whose clock changes are on record or ruled."""
+    seconds = st.integers(int(_EARLIEST.timestamp()), int(_LATEST.timestamp()))
+    whole = seconds.map(lambda second: datetime.fromtimestamp(second, UTC))
+    return st.builds(
+        lambda instant, part: instant + part, whole, st.timedeltas(timedelta(0), timedelta(seconds=1))
+    )
+
+
+def durations() -> st.SearchStrategy[Duration]:
+    """Durations of up to some 40 years, with and without months."""
+    exact = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=5000))
+    return st.builds(Duration, months=st.one_of(st.just(0), st.integers(0, 300)), exact=exact)
+
+
+def wall_times() -> st.SearchStrategy[time]:
+    """Local times of day to the second, often near the hours at which clocks change."""
+    near_changes = st.builds(
+        time, st.integers(0, 4), st.sampled_from((0, 15, 30, 45)), st.sampled_from((0, 1))
+    )
+    return st.one_of(
+        near_changes, st.builds(time, st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
+    )
+
+
+def quiet_hours() -> st.SearchStrategy[QuietHours]:
+    """Windows of any length, across midnight or not."""
+    pairs = st.tuples(wall_times(), wall_times()).filter(lambda pair: pair[0] != pair[1])
+    return pairs.map(lambda pair: QuietHours(*pair))
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> dict[str, Any]:
+    """Documents of valid plans: 1 to 6 sends and waits, loops, guards, several timers, a `stop` or none."""
+    count = draw(st.integers(1, 6))
+    ids = [f"node_{index}" for index in range(count)]
+    nodes = [_draw_node(draw, node_id, ids) for node_id in ids]
+    for index in range(1, count):
+        parent = nodes[draw(st.integers(0, index - 1))]
+        parent["transitions"].append(_draw_edge(draw, ids[index]))
+    if draw(st.booleans()):
+        nodes.append({"id": "stop", "action": "stop"})
+    document: dict[str, Any] = {"version": "1.0", "startNodeId": ids[0], "nodes": nodes}
+    document["defaults"] = {"timers": {"no_reply_after": "P5D"}}
+    document["timezone"] = draw(st.sampled_from(_FEW_ZONES))
+    if draw(st.booleans()):
+        document["quietHours"] = dict(draw(st.sampled_from(_WINDOWS)))
+    return document
+
+
+def _draw_node(draw: st.DrawFn, node_id: str, ids: list[str]) -> dict[str, Any]:
+    node: dict[str, Any] = {"id": node_id, "action": draw(st.sampled_from(("send", "wait")))}
+    if node["action"] == "send":
+        node |= {"channel": "email", "subject": "Hello", "body": "Hello {{first_name}}"}
+        node["schedule"] = {"delay": draw(st.sampled_from(("PT0S", "PT2H", "P1D")))}
+    targets = st.sampled_from([*ids, "stop"])
+    node["transitions"] = [_draw_edge(draw, draw(targets)) for _ in range(draw(st.integers(0, 4)))]
+    return node
+
+
+def _draw_edge(draw: st.DrawFn, target: str) -> dict[str, Any]:
+    if draw(st.booleans()):
+        # Only the way to stop may take no time, so no cycle can.
+        delays = GUARDS if target == "stop" else DELAYS
+        return {"on": draw(st.sampled_from(SYNTHETIC_EVENTS)), "to": target} | _draw_bounds(draw, delays)
+    return {"on": draw(st.sampled_from(REAL_EVENTS)), "to": target} | _draw_bounds(draw, GUARDS)
+
+
+def _draw_bounds(draw: st.DrawFn, lengths: tuple[str, ...]) -> dict[str, str]:
+    keys = draw(st.sampled_from(((), ("after",), ("within",))))
+    return {key: draw(st.sampled_from(lengths)) for key in keys}

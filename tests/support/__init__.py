@@ -1,0 +1,1 @@
+"""What tests share: real databases, and waiting for a condition."""
