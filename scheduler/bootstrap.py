@@ -9,6 +9,8 @@ from scheduler.settings import Settings
 from scheduler.store.schema import require_current
 from scheduler.telemetry.log import configure_logging, emit
 from scheduler.telemetry.sentry import flush, start_sentry
+from scheduler.web.application import Health, create_application
+from scheduler.web.server import WebServer, require_token
 
 
 def open_scheduler(settings: Settings) -> TimeoutScheduler:
@@ -26,12 +28,32 @@ def run_daemon(settings: Settings) -> int:
     timeout_scheduler = open_scheduler(settings)
     if settings.sentry_dsn is not None:
         start_sentry(settings.sentry_dsn.get_secret_value(), settings.sentry_environment, timeout_scheduler.instance)
+    web_server = None
     try:
         _introduce(timeout_scheduler, settings)
-        return Daemon(timeout_scheduler).run()
+        daemon = Daemon(timeout_scheduler)
+        web_server = _serve(daemon, timeout_scheduler, settings)
+        return daemon.run()
     finally:
+        if web_server is not None:
+            web_server.stop()
         timeout_scheduler.close()
         flush()
+
+
+def _serve(daemon: Daemon, timeout_scheduler: TimeoutScheduler, settings: Settings) -> WebServer | None:
+    """Health and metrics; a port that is taken is said, and doesn't keep timeouts from firing."""
+    token = None if settings.http_token is None else settings.http_token.get_secret_value()
+    require_token(settings.http_host, token)
+    health = Health(daemon.why_not_alive, daemon.why_not_ready, timeout_scheduler.metrics.registry)
+    try:
+        server = WebServer(create_application(health, token), settings.http_host, settings.http_port)
+    except OSError as error:
+        emit("http.unavailable", host=settings.http_host, port=settings.http_port, error=error.strerror)
+        return None
+    server.start()
+    emit("http.listening", host=settings.http_host, port=server.port)
+    return server
 
 
 def _introduce(timeout_scheduler: TimeoutScheduler, settings: Settings) -> None:

@@ -13,7 +13,7 @@ import time
 from types import FrameType
 from typing import Final
 
-from scheduler.domain.errors import DatabaseUnavailableError
+from scheduler.domain.errors import DatabaseUnavailableError, SchedulerError
 from scheduler.runtime.systemd import notify, watchdog_interval
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
 from scheduler.telemetry.log import emit
@@ -47,6 +47,25 @@ class Daemon:
         emit("daemon.stopped", instance=self._scheduler.instance)
         return 0
 
+    def why_not_alive(self) -> str | None:
+        """None while the scheduling loop turns (or hasn't begun to); else how long it has been silent."""
+        silence = time.monotonic() - self._scheduler.last_turn
+        if not self._scheduler.apscheduler.running or silence < _LONGEST_SILENCE:
+            return None
+        return f"the scheduling loop has not turned for {silence:.0f} seconds"
+
+    def why_not_ready(self) -> str | None:
+        """None while this process fires and its database answers with the right schema; else what is wrong."""
+        if self._stop.is_set():
+            return "draining"
+        if not self._scheduler.apscheduler.running:
+            return "not started"
+        try:
+            self._scheduler.require_current_schema()
+        except SchedulerError as error:
+            return str(error)
+        return None
+
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self._stop.is_set():
             os._exit(128 + number)
@@ -70,5 +89,5 @@ class Daemon:
     def _wait(self) -> None:
         interval = watchdog_interval()
         while not self._stop.wait(interval or _IDLE):
-            if interval is not None and time.monotonic() - self._scheduler.last_turn < _LONGEST_SILENCE + interval:
+            if interval is not None and self.why_not_alive() is None:
                 notify("WATCHDOG=1")

@@ -14,7 +14,8 @@ from scheduler.domain.errors import DatabaseUnavailableError
 from scheduler.runtime.executor import BatchExecutor
 from scheduler.service.owner import Owner
 from scheduler.settings import Settings
-from scheduler.store.claims import NextDue, Return
+from scheduler.store.claims import NextDue
+from scheduler.store.settlements import Return
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
@@ -153,7 +154,7 @@ class LoopTurn:
             return
         with self._stores.database.transaction() as transaction:
             returns = [Return(action, ActionStatus.PENDING, action.run_at, action.attempts) for action in left]
-            self._stores.claims.give_back(transaction, self._owner.id, returns)
+            self._stores.settlements.give_back(transaction, self._owner.id, returns)
         emit("claims.handed_back", count=len(left))
 
     def _recover(self) -> None:

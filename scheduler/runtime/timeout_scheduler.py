@@ -65,6 +65,7 @@ class TimeoutScheduler:
         manager = self._campaigns if chosen is None else load_state_manager("state_manager", chosen)
         handler = load_send_handler("send_handler", send_handler or self.settings.send_handler)
         self._engine = FiringEngine(stores, self._timeouts, manager, handler, self.settings, self.metrics, self.fire)
+        self._database.wake = self._wake_for
 
     @property
     def apscheduler(self) -> CampaignScheduler:
@@ -100,26 +101,24 @@ class TimeoutScheduler:
         """Create or upgrade the schema, in one transaction."""
         schema.upgrade(self._database)
 
+    def require_current_schema(self) -> None:
+        """Raises SchemaOutdatedError unless the database has the schema this version needs."""
+        schema.require_current(self._database)
+
     def schedule(self, job: TimeoutJob, connection: Any = None) -> str:
         """Schedule one timeout; returns its job id, the dedupe key.
 
         The same key again changes nothing and returns the same id, whatever state it is in.
         """
-        job_id = self._timeouts.schedule(job, connection)
-        self._wake_for(job.scheduled_at)
-        return job_id
+        return self._timeouts.schedule(job, connection)
 
     def schedule_many(self, jobs: Iterable[TimeoutJob], connection: Any = None) -> ScheduleSummary:
         """Schedule many in one transaction: all of them or, when one is unusable, none."""
-        summary = self._timeouts.schedule_many(jobs, connection)
-        self._wake()
-        return summary
+        return self._timeouts.schedule_many(jobs, connection)
 
     def reschedule(self, job_id: str, run_at: datetime, connection: Any = None) -> bool:
         """Give a pending or paused action another instant; False when it is unknown, claimed or finished."""
-        moved = self._timeouts.reschedule(job_id, run_at, connection)
-        self._wake()
-        return moved
+        return self._timeouts.reschedule(job_id, run_at, connection)
 
     def cancel(self, job_id: str, reason: str | None = None, connection: Any = None) -> bool:
         """Cancel one action; False when unknown or finished. A claimed one is canceled unless it commits first."""
@@ -135,9 +134,7 @@ class TimeoutScheduler:
 
     def retry(self, job_id: str, connection: Any = None) -> bool:
         """Reopen an action in `error`, due now; False when it isn't in error, or its visit was left already."""
-        reopened = self._timeouts.retry(job_id, connection)
-        self._wake()
-        return reopened
+        return self._timeouts.retry(job_id, connection)
 
     def find(self, job_id: str, connection: Any = None) -> ScheduledAction | None:
         """The action of that job id, in whatever state it is."""
@@ -203,12 +200,9 @@ class TimeoutScheduler:
         """Let the loop look at what is due sooner than it would look by itself."""
         if self.apscheduler.running:
             soon: timedelta = self.settings.poll_interval
-            if instant <= self._database.real_clock.now() + soon:
+            now = (self._database.clock or self._database.real_clock).now()
+            if instant <= now + soon:
                 self.apscheduler.wakeup()
-
-    def _wake(self) -> None:
-        if self.apscheduler.running:
-            self.apscheduler.wakeup()
 
 
 def _configured_url(settings: Settings) -> str:

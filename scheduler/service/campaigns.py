@@ -69,7 +69,7 @@ class CampaignStateManager:
 
     def enroll_many(self, enrolments: Iterable[Enrolment | Mapping[str, Any]], connection: Any = None) -> EnrolSummary:
         """Enrol many contacts in one transaction: all of them or, when one is unusable, none."""
-        with self._database.transaction(connection) as transaction:
+        with self._database.transaction(connection) as transaction, transaction.all_or_nothing():
             return self._enroller.enroll_many(transaction, enrolments)
 
     def process_event(
@@ -125,9 +125,10 @@ class CampaignStateManager:
         self,
         tenant_id: str,
         campaign_id: str,
+        connection: Any = None,
+        *,
         actor: str | None = None,
         reason: str | None = None,
-        connection: Any = None,
     ) -> Campaign:
         """While paused nothing of the campaign fires, and nothing is lost. On a finished campaign: no change."""
         key = _key(tenant_id, campaign_id)

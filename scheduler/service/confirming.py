@@ -11,8 +11,8 @@ from scheduler.domain.decision import SendConfirmed
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.sending import SendResult
 from scheduler.service.persist import Decided, DecisionWriter
-from scheduler.store.claims import Completion
 from scheduler.store.database import Transaction
+from scheduler.store.settlements import Completion
 from scheduler.store.stores import Stores
 
 Key = tuple[str, str]
@@ -36,11 +36,11 @@ class Confirmations:
         campaigns = self._stores.campaigns
         if len(sent) == 1:
             self._decide(transaction, sent, campaigns.lock(transaction, wanted))
-            return self._stores.claims.complete_sent(transaction, owner, _completions(transaction, sent)), []
+            return self._stores.settlements.complete_sent(transaction, owner, _completions(transaction, sent)), []
         locked = campaigns.lock_free(transaction, wanted)
         busy = campaigns.read(transaction, wanted - locked.keys()).keys()
         free = [one for one in sent if one[0].campaign_key not in busy]
-        completed = self._stores.claims.complete_sent(transaction, owner, _completions(transaction, free))
+        completed = self._stores.settlements.complete_sent(transaction, owner, _completions(transaction, free))
         self._decide(transaction, free, locked)
         return completed, [one for one in sent if one[0].campaign_key in busy]
 
@@ -55,7 +55,7 @@ class Confirmations:
         action = self._stores.actions.find(transaction, key) or action
         if action.sent_at is None:
             sent = [(action, result)]
-            self._stores.claims.complete_sent_unheld(transaction, _completions(transaction, sent))
+            self._stores.settlements.complete_sent_unheld(transaction, _completions(transaction, sent))
             self._decide(transaction, sent, locked)
         return True
 

@@ -14,8 +14,8 @@ from scheduler.domain.errors import SchedulerError
 from scheduler.domain.outcome import Outcome
 from scheduler.domain.plan import CampaignPlan
 from scheduler.service.persist import Decided, DecisionWriter
-from scheduler.store.claims import Completion
 from scheduler.store.database import Transaction
+from scheduler.store.settlements import Completion
 from scheduler.store.stores import Stores
 
 Key = tuple[str, str]
@@ -31,7 +31,7 @@ def decide_timeouts(
     batch = TimeoutBatch(stores, transaction, jobs)
     batch.decide()
     writer.write(transaction, batch.decided)
-    stores.claims.complete_unheld(transaction, batch.decided_early)
+    stores.settlements.complete_unheld(transaction, batch.decided_early)
     return [batch.answers[job.key] for job in jobs]
 
 

@@ -16,10 +16,10 @@ from typing import Any, Final
 from scheduler.domain import machine
 from scheduler.domain.action import require_id
 from scheduler.domain.campaign import Campaign
-from scheduler.domain.decision import DUPLICATE, LATE, RECORDED, RealEvent
-from scheduler.domain.errors import InvalidInputError
+from scheduler.domain.decision import DUPLICATE, LATE, RECORDED, Decision, RealEvent
+from scheduler.domain.errors import InvalidInputError, SchedulerError
 from scheduler.domain.event import is_synthetic, normalise_event_type
-from scheduler.domain.outcome import UNKNOWN_CAMPAIGN
+from scheduler.domain.outcome import FAILED, TRANSITIONED, UNKNOWN_CAMPAIGN
 from scheduler.domain.timing import parse_instant
 from scheduler.service.persist import Decided, DecisionWriter
 from scheduler.service.results import EventResult
@@ -85,7 +85,7 @@ def _metadata_text(metadata: object) -> str | None:
     try:
         text = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
         text.encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError("metadata", metadata, f"give what JSON can hold ({error})") from None
     if len(text) > _LONGEST_METADATA:
         raise InvalidInputError("metadata", f"{len(text)} characters", f"give at most {_LONGEST_METADATA} as JSON")
@@ -177,10 +177,12 @@ class EventIntake:
                     later.append(one)
                 else:
                     campaign = campaigns[one.campaign.key]
-                    plan = plans[(campaign.tenant_id, campaign.plan_hash)]
+                    plan = plans.get((campaign.tenant_id, campaign.plan_hash))
+                    if plan is None:
+                        raise SchedulerError(f"plan {campaign.plan_hash} of {campaign.campaign_id!r} is missing")
                     event = RealEvent(one.incoming.event_type, one.occurred_at, one.mail_visit, one.event_id)
                     decision = machine.transition(plan, campaign, event, transaction.now)
-                    one.outcome = decision.outcome
+                    one.outcome = _outcome(decision)
                     decided[campaign.key] = Decided(campaign, decision)
             self._writer.write(transaction, list(decided.values()))
             campaigns.update((key, one.decision.campaign) for key, one in decided.items())
@@ -198,6 +200,13 @@ class EventIntake:
                 event_id=one.event_id,
                 outcome=one.outcome,
             )
+
+
+def _outcome(decision: Decision) -> str:
+    """What the sender is told; a campaign that ran out of transitions ended, with the event recorded."""
+    if decision.outcome == FAILED:
+        return TRANSITIONED if decision.transitions else RECORDED
+    return decision.outcome
 
 
 def _message(event: IncomingEvent) -> Key:

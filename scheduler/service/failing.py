@@ -9,8 +9,8 @@ from typing import Final
 from scheduler.domain.action import ActionStatus, ScheduledAction
 from scheduler.domain.retry import retry_delay
 from scheduler.settings import Settings
-from scheduler.store.claims import Return
 from scheduler.store.errors import describe
+from scheduler.store.settlements import Return
 from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
 from scheduler.telemetry.sentry import report

@@ -22,9 +22,9 @@ from scheduler.service.owner import Owner
 from scheduler.service.results import Ended
 from scheduler.service.state_manager import StateManager
 from scheduler.settings import Settings
-from scheduler.store.claims import Completion, Return
 from scheduler.store.database import Transaction
 from scheduler.store.errors import is_transient
+from scheduler.store.settlements import Completion, Return
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit, is_logged
 from scheduler.telemetry.metrics import Metrics
@@ -101,7 +101,7 @@ class Firing:
         """Our own state manager locks the campaigns; for any other the actions are locked here."""
         if self._locks_campaigns:
             return claimed
-        held = self._stores.claims.lock_held(transaction, self._owner.id, claimed)
+        held = self._stores.settlements.lock_held(transaction, self._owner.id, claimed)
         return [action for action in claimed if action.key in held]
 
     def _ask(self, transaction: Transaction, held: Sequence[ScheduledAction]) -> Sequence[Outcome | Exception]:
@@ -126,11 +126,11 @@ class Firing:
             for one in fired
             if isinstance(one.outcome, Outcome) and one.outcome.is_final
         ]
-        claims = self._stores.claims
-        completed = claims.complete(transaction, self._owner.id, completions)
+        settlements = self._stores.settlements
+        completed = settlements.complete(transaction, self._owner.id, completions)
         if len(completed) != len(completions):
             raise ClaimLostError({done.action.key for done in completions} - completed)
-        claims.give_back(transaction, self._owner.id, [one.returned for one in fired if one.returned is not None])
+        settlements.give_back(transaction, self._owner.id, [one.returned for one in fired if one.returned is not None])
         return fired
 
     def _returned(self, action: ScheduledAction, answer: Outcome | Exception, now: datetime) -> Return | None:
@@ -149,7 +149,7 @@ class Firing:
         """One attempt of one action failed, and its transaction with it."""
         with self._stores.database.transaction() as transaction:
             returned = self._failures.after_attempt(action, error, transaction.now)
-            held = self._stores.claims.give_back(transaction, self._owner.id, [returned])
+            held = self._stores.settlements.give_back(transaction, self._owner.id, [returned])
         if held:
             self._failures.tell(returned, error, "error")
         return [Ended(action, error=error, is_final=returned.status == ActionStatus.ERROR)]

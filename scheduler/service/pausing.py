@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from scheduler.domain import machine
 from scheduler.domain.action import ActionStatus
@@ -30,7 +31,7 @@ class Pausing:
             return campaign
         paused = replace(campaign, status=CampaignStatus.PAUSED, updated_at=transaction.now)
         self._stores.campaigns.update(transaction, [paused])
-        self._stores.actions.hold_campaign(transaction, key)
+        self._stores.changes.hold_campaign(transaction, key)
         self._stores.pauses.begin(transaction, "campaign", key, actor=actor, reason=reason)
         transaction.on_commit(lambda: emit("campaign.paused", tenant_id=key[0], campaign_id=key[1], actor=actor))
         return paused
@@ -38,14 +39,15 @@ class Pausing:
     def resume(self, transaction: Transaction, key: Key) -> Campaign:
         """Go on where the pause began: anchor, deadlines and due times move by its length.
 
-        A visit entered during the pause moves by the part of it that it saw. Actions paused one by one stay paused.
+        A visit entered during the pause, or whose mail went out then, moves by the part of it that it saw. Actions
+        paused one by one stay paused.
         """
         campaign = self._locked(transaction, key)
         if campaign.status != CampaignStatus.PAUSED:
             return campaign
         now = transaction.now
         began = self._stores.pauses.end(transaction, "campaign", key) or now
-        length = now - max(began, min(campaign.node_entered_at, now))
+        length = now - max(began, min(_counts_from(campaign), now))
         resumed = replace(campaign, status=CampaignStatus.ACTIVE, anchor_at=campaign.anchor_at + length, updated_at=now)
         self._stores.campaigns.update(transaction, [resumed])
         held = self._stores.pauses.held_actions(transaction, key)
@@ -53,13 +55,14 @@ class Pausing:
         for action in self._stores.actions.unfinished(transaction, [key]):
             status = ActionStatus.PAUSED if action.dedupe_key in held else ActionStatus.PENDING
             rows.append((*action.key, status, action.deadline + length, action.run_at + length))
-        self._stores.actions.unhold_many(transaction, rows)
+        self._stores.changes.unhold(transaction, rows)
         transaction.on_commit(lambda: emit("campaign.resumed", tenant_id=key[0], campaign_id=key[1]))
         return resumed
 
     def stop(self, transaction: Transaction, key: Key) -> Campaign:
         """End a campaign, with everything pending for it; a finished one is left as it is."""
         campaign = self._locked(transaction, key)
+        self._stores.pauses.end(transaction, "campaign", key)
         decision = machine.stop(campaign, machine.STOPPED, transaction.now, transaction.now)
         self._writer.write(transaction, [Decided(campaign, decision)])
         return decision.campaign
@@ -69,3 +72,8 @@ class Pausing:
         if campaign is None:
             raise UnknownCampaignError(*key)
         return campaign
+
+
+def _counts_from(campaign: Campaign) -> datetime:
+    """Since when the visit's time runs: its mail's going out, else its entry."""
+    return campaign.anchor_at if campaign.sent_visit == campaign.node_visit else campaign.node_entered_at

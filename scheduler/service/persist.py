@@ -38,10 +38,10 @@ class DecisionWriter:
 
     def write(self, transaction: Transaction, decided: Sequence[Decided]) -> None:
         """Transitions, cancellations, the campaigns' new state and their new actions: all of it or nothing."""
-        actions, campaigns = self._stores.actions, self._stores.campaigns
-        actions.cancel_left(transaction, [row for one in decided for row in _left(one)])
-        actions.cancel_answered(transaction, [row for one in decided for row in _answered(one)])
-        actions.retime(transaction, [row for one in decided for row in self._retimed(one)])
+        changes, campaigns = self._stores.changes, self._stores.campaigns
+        changes.cancel_left(transaction, [row for one in decided for row in _left(one)])
+        changes.cancel_answered(transaction, [row for one in decided for row in _answered(one)])
+        changes.retime(transaction, [row for one in decided for row in self._retimed(one)])
         campaigns.update(
             transaction, [one.decision.campaign for one in decided if one.decision.campaign is not one.before]
         )

@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Final
 
 from scheduler.domain import machine, outcome
-from scheduler.domain.action import ActionStatus, ScheduledAction
+from scheduler.domain.action import ActionStatus, ScheduledAction, require_id
 from scheduler.domain.campaign import Campaign, CampaignStatus
 from scheduler.domain.decision import SendFailed
-from scheduler.domain.errors import PermanentSendError, RetryLater, SchedulerError
+from scheduler.domain.errors import InvalidInputError, PermanentSendError, RetryLater, SchedulerError
 from scheduler.domain.plan import CampaignPlan
 from scheduler.domain.sending import SendHandler, SendRequest, SendResult, fill_in
 from scheduler.domain.timing import require_aware
@@ -27,9 +27,9 @@ from scheduler.service.owner import Owner
 from scheduler.service.persist import Decided, DecisionWriter
 from scheduler.service.results import Ended
 from scheduler.settings import Settings
-from scheduler.store.claims import Completion, Return
 from scheduler.store.contacts import Contact
 from scheduler.store.database import Transaction
+from scheduler.store.settlements import Completion, Return
 from scheduler.store.stores import Stores
 from scheduler.telemetry.metrics import Metrics
 
@@ -90,7 +90,7 @@ class Sends:
         """The last look before sending: what no longer applies ends here, and is not sent."""
         stores = self._stores
         with stores.database.transaction() as transaction:
-            held = stores.claims.lock_held(transaction, self._owner.id, claimed)
+            held = stores.settlements.lock_held(transaction, self._owner.id, claimed)
             actions = [action for action in claimed if action.key in held]
             campaigns = stores.campaigns.read(transaction, (action.campaign_key for action in actions))
             plans = stores.plans.load(transaction, {(one.tenant_id, one.plan_hash) for one in campaigns.values()})
@@ -110,8 +110,8 @@ class Sends:
                 else:
                     plan = plans.get((campaign.tenant_id, campaign.plan_hash))
                     ready.append((action, _request(action, campaign, plan, contacts)))
-            stores.claims.complete(transaction, self._owner.id, over)
-            stores.claims.give_back(transaction, self._owner.id, paused)
+            stores.settlements.complete(transaction, self._owner.id, over)
+            stores.settlements.give_back(transaction, self._owner.id, paused)
             now = transaction.now
         for done in over:
             self._tell_ended(done.action, done.outcome, now)
@@ -153,7 +153,7 @@ class Sends:
         with stores.database.transaction() as transaction:
             campaigns = stores.campaigns.lock(transaction, [action.campaign_key]) if permanent else {}
             returned = self._returned(action, error, transaction.now, permanent=permanent)
-            held = stores.claims.give_back(transaction, self._owner.id, [returned])
+            held = stores.settlements.give_back(transaction, self._owner.id, [returned])
             campaign = campaigns.get(action.campaign_key)
             if held and campaign is not None:
                 self._end_visit(transaction, action, campaign)
@@ -224,14 +224,17 @@ def _request(
 
 
 def _checked(result: object) -> SendResult:
-    """A handler may answer nothing, or a `SendResult`."""
+    """A handler may answer nothing, or a `SendResult`. An unusable answer is no reason to send again: permanent."""
     if result is None:
         return SendResult()
     if not isinstance(result, SendResult):
         raise PermanentSendError(f"the send handler answered a {type(result).__name__}: give a SendResult or None")
-    if result.sent_at is not None:
-        require_aware("sent_at", result.sent_at)
-    return result
+    try:
+        if result.message_id is not None:
+            require_id("message_id", result.message_id)
+        return result if result.sent_at is None else replace(result, sent_at=require_aware("sent_at", result.sent_at))
+    except InvalidInputError as error:
+        raise PermanentSendError(f"the send handler's answer is unusable: {error}") from error
 
 
 def _reason(error: Exception) -> str:

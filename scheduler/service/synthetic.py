@@ -11,8 +11,8 @@ from scheduler.service.deciding import GONE, decide_timeouts
 from scheduler.service.event_intake import IncomingEvent
 from scheduler.service.persist import DecisionWriter
 from scheduler.service.results import EventResult
-from scheduler.store.claims import Completion
 from scheduler.store.database import Transaction
+from scheduler.store.settlements import Completion
 from scheduler.store.stores import Stores
 
 
@@ -47,7 +47,8 @@ class SyntheticEvents:
     def _pending(self, transaction: Transaction, campaign: Campaign, event: IncomingEvent) -> ScheduledAction | None:
         for action in self._stores.actions.unfinished(transaction, [campaign.key]):
             is_asked = action.action_type == ActionType.TIMEOUT and action.event_type == event.event_type
-            if is_asked and action.node_visit == campaign.node_visit and action.status != "paused":
+            is_current = action.node_visit == campaign.node_visit and event.node_id in (None, action.node_id)
+            if is_asked and is_current and action.status != "paused":
                 return action
         return None
 
@@ -56,5 +57,5 @@ class SyntheticEvents:
         if isinstance(answer, Exception):
             raise answer
         if answer.is_final and answer is not GONE:
-            self._stores.claims.complete_unheld(transaction, [Completion(action, answer.name)])
+            self._stores.settlements.complete_unheld(transaction, [Completion(action, answer.name)])
         return answer.name

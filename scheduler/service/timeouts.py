@@ -48,7 +48,7 @@ class Timeouts:
         """Schedule many in one transaction: all of them or, when one is unusable, none."""
         scheduled = total = 0
         remaining = iter(jobs)
-        with self._database.transaction(connection) as transaction:
+        with self._database.transaction(connection) as transaction, transaction.all_or_nothing():
             while chunk := list(islice(remaining, _CHUNK)):
                 for job in chunk:
                     if not isinstance(job, TimeoutJob):
@@ -63,7 +63,7 @@ class Timeouts:
 
         def move(transaction: Transaction) -> bool:
             self._lock_campaign_of(transaction, key)
-            return self._stores.actions.reschedule(transaction, key, instant)
+            return self._stores.edits.reschedule(transaction, key, instant)
 
         moved = self._database.run(move, connection)
         if moved:
@@ -76,7 +76,7 @@ class Timeouts:
 
         def cancel(transaction: Transaction) -> bool:
             self._lock_campaign_of(transaction, key)
-            return self._stores.actions.cancel(transaction, key, reason)
+            return self._stores.edits.cancel(transaction, key, reason)
 
         canceled = self._database.run(cancel, connection)
         if canceled:
@@ -89,7 +89,7 @@ class Timeouts:
 
         def cancel(transaction: Transaction) -> int:
             self._stores.campaigns.lock(transaction, [key])
-            return self._stores.actions.cancel_node(transaction, key, node)
+            return self._stores.changes.cancel_node(transaction, key, node)
 
         return self._told(key, self._database.run(cancel, connection), node_id)
 
@@ -99,7 +99,7 @@ class Timeouts:
 
         def cancel(transaction: Transaction) -> int:
             self._stores.campaigns.lock(transaction, [key])
-            return self._stores.actions.cancel_campaign(transaction, key)
+            return self._stores.changes.cancel_campaign(transaction, key)
 
         return self._told(key, self._database.run(cancel, connection), None)
 
@@ -111,7 +111,7 @@ class Timeouts:
             action = self._lock_campaign_of(transaction, key)
             if action is None or not self._is_current(transaction, action):
                 return False
-            return self._stores.actions.reopen(transaction, key)
+            return self._stores.edits.reopen(transaction, key)
 
         reopened = self._database.run(reopen, connection)
         if reopened:
@@ -124,7 +124,7 @@ class Timeouts:
 
         def hold(transaction: Transaction) -> bool:
             action = self._lock_campaign_of(transaction, key)
-            held = action is not None and self._stores.actions.hold(transaction, key)
+            held = action is not None and self._stores.edits.hold(transaction, key)
             if action is not None and (held or action.status == ActionStatus.PAUSED):
                 self._stores.pauses.begin(transaction, "action", action.campaign_key, action.dedupe_key)
             return held
@@ -143,7 +143,7 @@ class Timeouts:
             campaign = self._stores.campaigns.read(transaction, [action.campaign_key]).get(action.campaign_key)
             if campaign is not None and campaign.status == CampaignStatus.PAUSED:
                 return False
-            return self._stores.actions.unhold(transaction, key, run_at or action.run_at)
+            return self._stores.edits.unhold(transaction, key, run_at or action.run_at)
 
         return self._database.run(unhold, connection)
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, Text, and_, bindparam, select, true, update
+from sqlalchemy import Row, Select, Table, Text, and_, bindparam, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.campaign import Campaign, MailEvents, Transition
 from scheduler.store.database import Database, Transaction
-from scheduler.store.rows import RowSource
+from scheduler.store.rows import RowSource, look_up
 
 Key = tuple[str, str]
 
@@ -52,30 +52,21 @@ class Campaigns:
         )
         self._left = RowSource(name, {column: self._transitions.c[column].type for column in _TRANSITION})
         self._select = self._select_statement()
-        self._lock = self._select.with_for_update(of=self._table)
-        self._lock_free = self._select.with_for_update(of=self._table, skip_locked=True)
+        self._lock = self._select_statement(lock=True)
+        self._lock_free = self._select_statement(lock=True, skip_locked=True)
         self._insert = self._insert_statement(name)
         self._update = self._update_statement()
         self._insert_transitions = self._transitions.insert().from_select(
             list(_TRANSITION), select(*(self._left.c[column] for column in _TRANSITION))
         )
 
-    def _select_statement(self) -> Select[Any]:
-        campaigns, contacts = self._table.c, self._contacts.c
-        stored = {"timezone": contacts.timezone, **{column.name: column for column in campaigns}}
-        return (
-            select(*(stored[name] for name in _FIELDS))
-            .select_from(self._keys.table)
-            .join(
-                self._table,
-                and_(campaigns.tenant_id == self._keys.c.tenant_id, campaigns.campaign_id == self._keys.c.campaign_id),
-            )
-            .outerjoin(
-                self._contacts,
-                and_(contacts.tenant_id == campaigns.tenant_id, contacts.contact_id == campaigns.contact_id),
-            )
-            .order_by(campaigns.tenant_id, campaigns.campaign_id)
-        )
+    def _select_statement(self, *, lock: bool = False, skip_locked: bool = False) -> Select[Any]:
+        """Locks are taken in the order of the given keys, which `_load` sorts."""
+        campaigns = self._table.c
+        stored = {"timezone": _zone_of(self._contacts, self._table), **{column.name: column for column in campaigns}}
+        of_key = and_(campaigns.tenant_id == self._keys.c.tenant_id, campaigns.campaign_id == self._keys.c.campaign_id)
+        columns = [stored[name] for name in _FIELDS]
+        return look_up(self._keys, self._table, columns, of_key, lock=lock, skip_locked=skip_locked)
 
     def _insert_statement(self, dialect_name: str) -> Any:
         make = postgresql.insert if dialect_name == "postgresql" else sqlite.insert
@@ -108,7 +99,7 @@ class Campaigns:
         return self._load(transaction, self._lock_free, keys)
 
     def _load(self, transaction: Transaction, statement: Any, keys: Iterable[Key]) -> dict[Key, Campaign]:
-        wanted = list(dict.fromkeys(keys))
+        wanted = sorted(set(keys))
         if not wanted:
             return {}
         rows = transaction.connection.execute(statement, self._keys.bind(wanted))
@@ -143,6 +134,16 @@ class Campaigns:
         )
         rows = transaction.connection.execute(statement, {"tenant": key[0], "campaign": key[1]})
         return [Transition(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's documented accessor
+
+
+def _zone_of(contacts: Table, campaigns: Table) -> Any:
+    """The contact's own time zone, where it has one."""
+    return (
+        select(contacts.c.timezone)
+        .where(contacts.c.tenant_id == campaigns.c.tenant_id, contacts.c.contact_id == campaigns.c.contact_id)
+        .scalar_subquery()
+        .label("timezone")
+    )
 
 
 def _to_campaign(row: Row[Any]) -> Campaign:

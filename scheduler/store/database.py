@@ -22,6 +22,11 @@ from scheduler.store.foreign import Memory, adopt
 from scheduler.store.sqlite import begin_immediate
 from scheduler.store.tables import Instant, Tables
 
+
+def _nobody(_instant: datetime) -> None:
+    """Nobody fires in this process."""
+
+
 __all__ = ["Connection", "Database", "Engine", "Transaction"]
 
 Result = TypeVar("Result")
@@ -46,6 +51,12 @@ class Transaction:
         if self._now is None:
             self._now = self.database.read_clock(self.connection)
         return self._now
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """A savepoint: when the block raises, what it wrote is undone, in a caller's transaction too."""
+        with self.connection.begin_nested():
+            yield
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Call back once what was written is committed; in a caller's transaction, once our call is done."""
@@ -72,6 +83,11 @@ class Database:
         self._sqlite_writer = threading.RLock()
         self._installation_id: str | None = None
         self._open: dict[int, Transaction] = {}
+        self.wake: Callable[[datetime], None] = _nobody
+
+    def due_at(self, transaction: Transaction, instant: datetime) -> None:
+        """Something is due at `instant`: tell whoever fires in this process, once it is committed."""
+        transaction.on_commit(lambda: self.wake(instant))
 
     @property
     def is_postgresql(self) -> bool:

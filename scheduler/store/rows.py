@@ -10,7 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, Column, Integer, Text, bindparam, column, func, select
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    Integer,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    column,
+    func,
+    literal_column,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.sql.expression import ColumnCollection, FromClause
 from sqlalchemy.types import TypeEngine, to_instance
@@ -29,8 +43,8 @@ class RowSource:
     def __init__(self, dialect_name: str, columns: Mapping[str, Any], name: str = "given") -> None:
         self._name = name
         self._columns = dict(columns)
-        self._is_postgresql = dialect_name == "postgresql"
-        self.table: FromClause = self._unnested() if self._is_postgresql else self._json()
+        self.is_postgresql = dialect_name == "postgresql"
+        self.table: FromClause = self._unnested() if self.is_postgresql else self._json()
         self.c: ColumnCollection[str, Any] = self.table.c
 
     def _unnested(self) -> FromClause:
@@ -51,10 +65,35 @@ class RowSource:
 
     def bind(self, rows: Iterable[Row]) -> dict[str, Any]:
         """The parameters that make the source hold `rows`."""
-        if self._is_postgresql:
+        if self.is_postgresql:
             turned = list(zip(*rows, strict=True)) or [()] * len(self._columns)
             return {f"{self._name}_{name}": list(values) for name, values in zip(self._columns, turned, strict=True)}
         return {self._name: json.dumps([list(row) for row in rows], default=_as_text)}
+
+
+def look_up(
+    source: RowSource,
+    table: Table,
+    columns: Sequence[ColumnElement[Any]],
+    where: ColumnElement[bool],
+    *,
+    lock: bool = False,
+    skip_locked: bool = False,
+) -> Select[Any]:
+    """For each given row, the rows of `table` that match it: always through the index that `where` names.
+
+    `lock` locks them until commit, in the order of the given rows; `skip_locked` leaves out what others have locked.
+
+    PostgreSQL would rather hash a whole partial index when its statistics lag behind a load of rows; OFFSET 0 keeps
+    the lateral query what it is. SQLite has no LATERAL, and joins in the order it is given.
+    """
+    if not source.is_postgresql:
+        return select(*columns).select_from(source.table.join(table, where))
+    inner = select(*columns).select_from(table).where(where).offset(literal_column("0"))
+    if lock:
+        inner = inner.with_for_update(of=table, skip_locked=skip_locked)
+    found = inner.lateral("found")
+    return select(*found.c).select_from(source.table.join(found, true()))
 
 
 def _array_item(type_: Any) -> TypeEngine[Any]:

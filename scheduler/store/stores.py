@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from scheduler.domain.plan import TimerDefaults
+from scheduler.store.action_changes import ActionChanges
+from scheduler.store.action_edits import ActionEdits
 from scheduler.store.actions import Actions
 from scheduler.store.campaigns import Campaigns
 from scheduler.store.claims import Claims
@@ -14,6 +16,7 @@ from scheduler.store.database import Database
 from scheduler.store.events import Events
 from scheduler.store.pauses import Pauses
 from scheduler.store.plans import Plans
+from scheduler.store.settlements import Settlements
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +25,15 @@ class Stores:
 
     database: Database
     actions: Actions
+    changes: ActionChanges
+    edits: ActionEdits
     claims: Claims
     campaigns: Campaigns
     contacts: Contacts
     events: Events
     pauses: Pauses
     plans: Plans
+    settlements: Settlements
 
     @classmethod
     def of(cls, database: Database, timer_defaults: TimerDefaults) -> Self:
@@ -35,10 +41,13 @@ class Stores:
         return cls(
             database=database,
             actions=Actions(database),
+            changes=ActionChanges(database),
+            edits=ActionEdits(database),
             claims=Claims(database),
             campaigns=Campaigns(database),
             contacts=Contacts(database),
             events=Events(database),
             pauses=Pauses(database),
             plans=Plans(database, timer_defaults),
+            settlements=Settlements(database),
         )

@@ -49,6 +49,8 @@ EVENTS: Final = {
     "scheduler.started": LogEvent(logging.INFO, "this process fires from now on"),
     "scheduler.stopped": LogEvent(logging.INFO, "this process fires no more"),
     "daemon.starting": LogEvent(logging.INFO, "the daemon starts, with these settings"),
+    "http.listening": LogEvent(logging.INFO, "health and metrics are served here"),
+    "http.unavailable": LogEvent(logging.WARNING, "health and metrics are not served: the address is taken"),
     "daemon.default_database": LogEvent(logging.WARNING, "no database is configured; an SQLite file is used"),
     "daemon.log_handler": LogEvent(logging.WARNING, "plans have send nodes, but no send handler was chosen"),
     "daemon.draining": LogEvent(logging.INFO, "the daemon was told to stop and finishes what it is firing"),

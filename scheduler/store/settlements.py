@@ -1,0 +1,202 @@
+"""How claims end: fenced by the claim itself, so that a worker that lost its claim changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Integer, Text, and_, bindparam, case, func, literal_column, update
+
+from scheduler.domain.action import ActionStatus, ScheduledAction
+from scheduler.store.actions import Key
+from scheduler.store.database import Database, Transaction
+from scheduler.store.rows import RowSource, look_up
+from scheduler.store.statuses import CANCELED, CLAIMED, COMPLETED, ERROR, UNFINISHED, still
+from scheduler.store.tables import Instant
+
+_AT: Final = bindparam("at", type_=Instant)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A claimed action that is done."""
+
+    action: ScheduledAction
+    outcome: str
+    message_id: str | None = None
+    sent_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """A claimed action that is not done: what becomes of it."""
+
+    action: ScheduledAction
+    status: str
+    run_at: datetime
+    attempts: int
+    last_error: str | None = None
+
+
+class Settlements:
+    """Statements that end claims. Stateless, thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._table = database.tables.scheduled_actions
+        name = database.dialect_name
+        key = {"tenant_id": Text, "dedupe_key": Text}
+        claim = {**key, "claim_number": Integer, "owner": Text}
+        self._done = RowSource(name, {**claim, "outcome": Text})
+        self._over = RowSource(name, {**key, "outcome": Text})
+        self._mails = RowSource(name, {**key, "message_id": Text, "sent_at": Instant})
+        self._back = RowSource(
+            name,
+            {
+                **claim,
+                "status": Text,
+                "run_at": Instant,
+                "attempts": Integer,
+                "last_error": Text,
+                "finished_at": Instant,
+            },
+        )
+        self._held = RowSource(name, claim)
+        # `canceled` counts as held where a state manager cancels a node, and what fires of it, in one transaction.
+        self._complete = self._completing(self._done, self._held_as(self._done, CLAIMED, CANCELED))
+        # A mail that went out is done, also when its campaign was paused (and perhaps resumed) meanwhile.
+        self._complete_sent = self._completing(self._done, self._held_as(self._done, *UNFINISHED))
+        self._complete_unheld = self._completing(self._over, self._of_key(self._over, *UNFINISHED))
+        self._note_sent = self._note_sent_statement()
+        self._give_back = self._give_back_statement()
+        actions = self._table.c
+        self._lock_held = look_up(
+            self._held,
+            self._table,
+            [actions.tenant_id, actions.dedupe_key],
+            self._held_as(self._held, CLAIMED),
+            lock=True,
+            skip_locked=True,
+        )
+
+    def complete(self, transaction: Transaction, owner: str, completions: Sequence[Completion]) -> set[Key]:
+        """Finish timeouts still claimed by `owner` under the claim they were read with; returns their keys."""
+        return self._complete_as(transaction, self._complete, owner, completions)
+
+    def complete_sent(self, transaction: Transaction, owner: str, completions: Sequence[Completion]) -> set[Key]:
+        """Finish sends still claimed by `owner`; each gets its message id and sent time, whoever holds it by now."""
+        self._note(transaction, completions)
+        return self._complete_as(transaction, self._complete_sent, owner, completions)
+
+    def complete_sent_unheld(self, transaction: Transaction, completions: Sequence[Completion]) -> set[Key]:
+        """The same whoever claimed them: for an application that sends by itself, with the campaigns locked."""
+        self._note(transaction, completions)
+        return self.complete_unheld(transaction, completions)
+
+    def complete_unheld(self, transaction: Transaction, completions: Sequence[Completion]) -> set[Key]:
+        """Finish unfinished actions whoever claimed them: only for whoever holds their campaign's lock."""
+        if not completions:
+            return set()
+        rows = [(*done.action.key, done.outcome) for done in completions]
+        return self._run(transaction, self._complete_unheld, self._over.bind(rows))
+
+    def give_back(self, transaction: Transaction, owner: str, returns: Sequence[Return]) -> set[Key]:
+        """Hand claims back as pending, paused or error; those no longer held are left alone."""
+        if not returns:
+            return set()
+        now = transaction.now
+        rows = [
+            (
+                *_claim(back.action, owner),
+                back.status,
+                back.run_at,
+                back.attempts,
+                back.last_error,
+                now if back.status == ActionStatus.ERROR else None,
+            )
+            for back in returns
+        ]
+        return self._run(transaction, self._give_back, self._back.bind(rows))
+
+    def lock_held(self, transaction: Transaction, owner: str, actions: Iterable[ScheduledAction]) -> set[Key]:
+        """Lock the rows that `owner` still holds and nobody else has locked: until commit they are ours alone."""
+        rows = [_claim(action, owner) for action in sorted(actions, key=lambda action: action.key)]
+        found = transaction.connection.execute(self._lock_held, self._held.bind(rows))
+        return {(tenant, key) for tenant, key in found}
+
+    def _complete_as(
+        self, transaction: Transaction, statement: Any, owner: str, completions: Sequence[Completion]
+    ) -> set[Key]:
+        if not completions:
+            return set()
+        rows = [(*_claim(done.action, owner), done.outcome) for done in completions]
+        return self._run(transaction, statement, self._done.bind(rows))
+
+    def _note(self, transaction: Transaction, completions: Sequence[Completion]) -> None:
+        rows = [(*done.action.key, done.message_id, done.sent_at) for done in completions]
+        if rows:
+            parameters = {**self._mails.bind(rows), "at": transaction.now}
+            transaction.connection.execute(self._note_sent, parameters)
+
+    @staticmethod
+    def _run(transaction: Transaction, statement: Any, rows: dict[str, Any]) -> set[Key]:
+        changed = transaction.connection.execute(statement, {**rows, "at": transaction.now})
+        return {(tenant, key) for tenant, key in changed}
+
+    def _completing(self, given: RowSource, where: Any) -> Any:
+        return (
+            update(self._table)
+            .where(where)
+            .values(status=COMPLETED, outcome=given.c.outcome, claimed_until=None, finished_at=_AT, updated_at=_AT)
+            .returning(self._table.c.tenant_id, self._table.c.dedupe_key)
+        )
+
+    def _note_sent_statement(self) -> Any:
+        actions, given = self._table.c, self._mails.c
+        return (
+            update(self._table)
+            .where(actions.tenant_id == given.tenant_id, actions.dedupe_key == given.dedupe_key)
+            .values(
+                message_id=func.coalesce(given.message_id, actions.message_id), sent_at=given.sent_at, updated_at=_AT
+            )
+        )
+
+    def _give_back_statement(self) -> Any:
+        given = self._back.c
+        return (
+            update(self._table)
+            .where(self._held_as(self._back, CLAIMED))
+            .values(
+                status=given.status,
+                run_at=given.run_at,
+                attempts=given.attempts,
+                last_error=func.coalesce(given.last_error, self._table.c.last_error),
+                outcome=case((given.status == ERROR, literal_column("'failed'", Text)), else_=None),
+                claimed_until=None,
+                finished_at=given.finished_at,
+                updated_at=_AT,
+            )
+            .returning(self._table.c.tenant_id, self._table.c.dedupe_key)
+        )
+
+    def _of_key(self, given: RowSource, *statuses: Any) -> Any:
+        actions = self._table.c
+        return and_(
+            actions.tenant_id == given.c.tenant_id,
+            actions.dedupe_key == given.c.dedupe_key,
+            still(actions.status, *statuses),
+        )
+
+    def _held_as(self, given: RowSource, *statuses: Any) -> Any:
+        """The fence: this owner, this claim. Owner and number come with the rows, so that the key finds them."""
+        actions = self._table.c
+        return and_(
+            self._of_key(given, *statuses),
+            actions.claimed_by == given.c.owner,
+            actions.claim_number == given.c.claim_number,
+        )
+
+
+def _claim(action: ScheduledAction, owner: str) -> tuple[str, str, int, str]:
+    return (*action.key, action.claim_number, owner)

@@ -1,0 +1,21 @@
+"""The states of an action inside statements: written out, so that partial indexes are used whatever is prepared."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Text, literal_column
+
+PENDING: Final = literal_column("'pending'", Text)
+CLAIMED: Final = literal_column("'claimed'", Text)
+PAUSED: Final = literal_column("'paused'", Text)
+COMPLETED: Final = literal_column("'completed'", Text)
+CANCELED: Final = literal_column("'canceled'", Text)
+ERROR: Final = literal_column("'error'", Text)
+
+UNFINISHED: Final = (PENDING, CLAIMED, PAUSED)
+
+
+def still(status: ColumnElement[Any], *statuses: ColumnElement[Any]) -> ColumnElement[bool]:
+    """`status` is one of these, as a condition that no index is chosen for: the row was found by its key already."""
+    return status.concat(literal_column("''", Text)).in_(statuses)

@@ -1,0 +1,1 @@
+"""Health and metrics over HTTP, on loopback unless a token is set."""
