@@ -14,7 +14,6 @@ After every run the database is checked: every campaign moved once, nothing left
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import platform
 import sqlite3
@@ -23,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +36,7 @@ from scheduler.domain.action import ActionType
 from scheduler.domain.timing import SystemClock
 from scheduler.service.firing import Firing
 from scheduler.service.owner import Owner
+from scheduler.telemetry.log import configure_logging
 from scheduler.telemetry.metrics import Metrics
 from tests.support.postgres import PostgresServer
 
@@ -194,9 +195,10 @@ def main() -> None:
     options = parser.parse_args()
     systems = options.system or ["postgresql", "sqlite"]
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores; {options.rounds} interleaved rounds\n")
-    with tempfile.TemporaryDirectory() as folder:
-        logging.basicConfig(filename=Path(folder) / "actions.log", level=logging.INFO, format="%(message)s")
-        logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        log = stack.enter_context((Path(folder) / "actions.log").open("w", encoding="utf-8"))
+        configure_logging("INFO", "json", log)
         if "postgresql" in systems:
             with PostgresServer(DURABLE) as server:
                 names = iter(range(1000))

@@ -48,7 +48,13 @@ class Settings(BaseSettings):
     """Every setting, with its default. Durations are ISO-8601 text in the environment, `timedelta` here."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="forbid", populate_by_name=True, arbitrary_types_allowed=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        enable_decoding=False,  # no field is JSON: a `Duration` would be taken for it
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        arbitrary_types_allowed=True,
     )
 
     database_url: SecretStr | None = Field(None, description="where everything is kept; default: an SQLite file")

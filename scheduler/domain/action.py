@@ -21,6 +21,7 @@ from urllib.parse import unquote
 
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.event import is_synthetic, normalise_event_type
+from scheduler.domain.storable import require_storable
 from scheduler.domain.timing import parse_instant, require_aware
 
 MAX_ID_LENGTH: Final = 128
@@ -61,17 +62,8 @@ def require_id(field: str, value: object) -> str:
     if len(value) > MAX_ID_LENGTH:
         raise InvalidInputError(field, value, f"give at most {MAX_ID_LENGTH} characters (these are {len(value)})")
     if not value.isascii() or "\x00" in value:
-        _require_storable(field, value)
+        require_storable(field, value)
     return value
-
-
-def _require_storable(field: str, value: str) -> None:
-    if "\x00" in value:
-        raise InvalidInputError(field, value, "leave out the NUL character: PostgreSQL can't store it")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidInputError(field, value, "give text that is valid Unicode (no lone surrogates)") from None
 
 
 def require_visit(field: str, value: object) -> int:
@@ -100,7 +92,12 @@ def tenant_of(job_id: object) -> str:
         raise InvalidInputError(
             "job_id", job_id, "give a dedupe key: tenant:campaign:node:visit:action type:event type"
         )
-    return require_id("job_id", unquote(job_id.partition(":")[0], errors="strict"))
+    require_storable("job_id", job_id)
+    try:
+        tenant_id = unquote(job_id.partition(":")[0], errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidInputError("job_id", job_id, "its percent-encoding is not UTF-8") from None
+    return require_id("job_id", tenant_id)
 
 
 def _camel(name: str) -> str:
@@ -145,6 +142,8 @@ class TimeoutJob:
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Self:
         """A job from JSON-like data, keys as `tenant_id` or `tenantId`; `scheduledAt` may be ISO-8601 text."""
+        if not isinstance(mapping, Mapping):
+            raise InvalidInputError("job", mapping, "give a mapping with tenantId, campaignId, contactId, ...")
         names = {spelling: field.name for field in fields(cls) for spelling in (field.name, _camel(field.name))}
         unknown = [key for key in mapping if key not in names]
         if unknown:
@@ -152,6 +151,9 @@ class TimeoutJob:
                 str(unknown[0]), mapping[unknown[0]], f"use only {', '.join(sorted(set(names.values())))}"
             )
         values = {names[key]: value for key, value in mapping.items()}
+        for name in values if len(values) < len(mapping) else ():
+            if name in mapping and _camel(name) in mapping and _camel(name) != name:
+                raise InvalidInputError(name, mapping[name], f"it is given twice, also as {_camel(name)}")
         for field in fields(cls):
             if field.name not in values and field.name != "node_visit":
                 raise InvalidInputError(field.name, None, "is missing")

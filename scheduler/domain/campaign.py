@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
+from scheduler.domain.event import MAIL_EVENTS, counts_as
+
 
 class CampaignStatus(StrEnum):
     """Where a campaign is in its life; the last three are final."""
@@ -28,7 +30,8 @@ class MailEvents:
     """What is known of the campaign's newest mail, kept beside the campaign so that no decision looks events up.
 
     `first`: the earliest `occurred_at` of each event type that led nowhere yet. `used`: those that led to a
-    transition. `fired`: the synthetic events that did.
+    transition; a click that did as an open is `clicked as opened`, and still counts as a click. `fired`: the
+    synthetic events that did.
     """
 
     first: Mapping[str, datetime] = field(default_factory=dict)
@@ -40,18 +43,31 @@ class MailEvents:
         earliest = min(occurred_at, self.first.get(event_type, occurred_at))
         return replace(self, first={**self.first, event_type: earliest})
 
-    def use(self, event_type: str, occurred_at: datetime) -> MailEvents:
-        """With an event that led to a transition; it leads to no other."""
+    def use(self, event_type: str, occurred_at: datetime, counted_as: str) -> MailEvents:
+        """With an event that led to a transition as `counted_as`; as that it leads to no other."""
+        used_as = _counted(event_type, counted_as)
+        used = {**self.used, used_as: (*self.used.get(used_as, ()), occurred_at)}
+        if counted_as != event_type:
+            return replace(self.record(event_type, occurred_at), used=used)
         first = {name: at for name, at in self.first.items() if (name, at) != (event_type, occurred_at)}
-        return replace(self, first=first, used={**self.used, event_type: (*self.used.get(event_type, ()), occurred_at)})
+        return replace(self, first=first, used=used)
+
+    def of_next_mail(self) -> MailEvents:
+        """For a mail of which nothing is known yet. What is about no mail in particular (a reply) stays used."""
+        used = {name: at for name, at in self.used.items() if name.partition(" ")[0] not in MAIL_EVENTS}
+        return MailEvents(used=used)
 
     def fire(self, event_type: str) -> MailEvents:
         """With a timeout that led to a transition."""
         return self if event_type in self.fired else replace(self, fired=(*self.fired, event_type))
 
     def is_used(self, event_type: str, occurred_at: datetime) -> bool:
-        """Whether this very event already led to a transition."""
-        return occurred_at in self.used.get(event_type, ())
+        """Whether this very event already led to a transition, whatever it counted as."""
+        return any(occurred_at in self.used.get(_counted(event_type, name), ()) for name in counts_as(event_type))
+
+    def is_used_as(self, event_type: str, counted_as: str, occurred_at: datetime) -> bool:
+        """Whether this very event already led to a transition as `counted_as`."""
+        return occurred_at in self.used.get(_counted(event_type, counted_as), ())
 
     def to_json(self) -> str | None:
         """As stored; None when there is nothing to say."""
@@ -76,6 +92,10 @@ class MailEvents:
             {name: tuple(map(_instant, instants)) for name, instants in data["used"].items()},
             tuple(data["fired"]),
         )
+
+
+def _counted(event_type: str, counted_as: str) -> str:
+    return event_type if counted_as == event_type else f"{event_type} as {counted_as}"
 
 
 def _instant(text: str) -> datetime:

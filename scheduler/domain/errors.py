@@ -71,6 +71,9 @@ class UnknownCampaignError(SchedulerError, LookupError):
         self.campaign_id = campaign_id
         super().__init__(f"tenant {tenant_id!r} has no campaign {campaign_id!r}: enroll it first")
 
+    def __reduce__(self) -> tuple[type[UnknownCampaignError], tuple[str, str]]:
+        return (UnknownCampaignError, (self.tenant_id, self.campaign_id))
+
 
 class SchemaOutdatedError(SchedulerError):
     """The database's schema is not the one this version needs: run `timeout-scheduler db upgrade`."""
@@ -88,12 +91,22 @@ class RetryLater(SchedulerError):  # noqa: N818 - the name is part of the public
     """Raised by a send handler: try this send again, after `after` (a `timedelta`; None: the usual backoff)."""
 
     def __init__(self, after: timedelta | None = None, reason: str = "the send handler asked for a retry") -> None:
+        if not _is_delay(after):
+            raise InvalidInputError("after", after, "give a timedelta, not negative, or None")
         self.after = after
+        self.reason = reason
         super().__init__(reason)
+
+    def __reduce__(self) -> tuple[type[RetryLater], tuple[timedelta | None, str]]:
+        return (RetryLater, (self.after, self.reason))
 
 
 class PermanentSendError(SchedulerError):
     """Raised by a send handler: this send will never succeed; don't try it again."""
+
+
+def _is_delay(value: object) -> bool:
+    return value is None or (isinstance(value, timedelta) and value >= timedelta(0))
 
 
 def shorten(value: object, limit: int = 200) -> str:

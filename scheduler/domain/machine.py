@@ -11,7 +11,7 @@ from datetime import datetime
 
 from scheduler.domain import outcome
 from scheduler.domain.action import SENT_EVENT, ActionStatus, ActionType
-from scheduler.domain.campaign import NO_MAIL_EVENTS, Campaign, CampaignStatus, Transition
+from scheduler.domain.campaign import Campaign, CampaignStatus, Transition
 from scheduler.domain.decision import (
     DUPLICATE,
     IGNORED,
@@ -27,7 +27,7 @@ from scheduler.domain.decision import (
     SendFailed,
     TimeoutExpired,
 )
-from scheduler.domain.event import MAIL_EVENTS, counter_event, counts_as
+from scheduler.domain.event import MAIL_EVENTS, counter_event, counts_as, is_synthetic
 from scheduler.domain.plan import CampaignPlan, Edge, Node
 from scheduler.domain.timing import parse_zone
 
@@ -84,7 +84,7 @@ def _timeout_expired(plan: CampaignPlan, campaign: Campaign, event: TimeoutExpir
         return Decision(campaign, outcome.PAUSED)
     node = plan.node(campaign.current_node_id)
     timer = node.timer(event.event_type)
-    if _is_answered(plan, node, campaign, event):
+    if _is_answered(node, campaign, event):
         return Decision(campaign, outcome.EVENT_HAPPENED)
     if timer is None:
         return Decision(campaign, outcome.NO_TRANSITION)
@@ -157,7 +157,7 @@ def _follow(
     now: datetime,
     event_id: str | None = None,
 ) -> Decision:
-    used = replace(campaign, mail_events=campaign.mail_events.use(event_type, occurred_at))
+    used = replace(campaign, mail_events=campaign.mail_events.use(event_type, occurred_at, edge.on))
     return _enter(plan, used, campaign.current_node_id, edge.to, edge.on, occurred_at, now, now, event_id=event_id)
 
 
@@ -185,7 +185,7 @@ def _enter(
         if early is None:
             break
         edge, event_type, at = early
-        campaign = replace(campaign, mail_events=campaign.mail_events.use(event_type, at))
+        campaign = replace(campaign, mail_events=campaign.mail_events.use(event_type, at, edge.on))
         to_node_id = edge.to
         transitions.append(_leave(campaign, node.id, to_node_id, edge.on, at, now))
     actions = () if campaign.is_finished else tuple(visit_actions(plan, campaign))
@@ -238,9 +238,11 @@ def _arrive(plan: CampaignPlan, campaign: Campaign, node: Node, entered_at: date
             channel=node.channel,
             mail_node_id=node.id,
             mail_visit=visit,
-            mail_events=NO_MAIL_EVENTS,
+            mail_events=campaign.mail_events.of_next_mail(),
         )
-    return arrived if arrived.mail_visit is not None else replace(arrived, mail_events=NO_MAIL_EVENTS)
+    if arrived.mail_visit is None:  # without a mail, a timeout that fired is about its own visit alone
+        return replace(arrived, mail_events=replace(campaign.mail_events, fired=()))
+    return arrived
 
 
 def planned_send_time(plan: CampaignPlan, campaign: Campaign, node: Node, entered_at: datetime) -> datetime:
@@ -279,7 +281,9 @@ def _has_fired(campaign: Campaign, event_type: str) -> bool:
 def _wanted(plan: CampaignPlan, node: Node, campaign: Campaign, event_type: str, occurred_at: datetime) -> Edge | None:
     """The first transition that takes the event: on the event itself, else (a click) on what it also counts as."""
     for effective in counts_as(event_type):
-        if effective != event_type and _has_fired(campaign, effective):
+        known = campaign.mail_events
+        is_over = _has_fired(campaign, effective) or known.is_used_as(event_type, effective, occurred_at)
+        if is_over and effective != event_type:
             continue
         for edge in node.edges_on(effective):
             if edge.holds(occurred_at, campaign.anchor_at, plan.zone):
@@ -302,17 +306,21 @@ def _answers(node: Node, event_type: str, occurred_at: datetime) -> Iterator[Cou
     """The timeouts of the visit that the event answers, unless its own transitions exist and none of them holds."""
     for timer in node.timers:
         counter = counter_event(timer.event_type)
-        if counter in counts_as(event_type) and not node.edges_on(counter) and not node.edges_on(event_type):
+        if counter in counts_as(event_type) and not _has_edges_on(node, counter, event_type):
             yield CounterEvent(timer.event_type, occurred_at)
 
 
-def _is_answered(plan: CampaignPlan, node: Node, campaign: Campaign, event: TimeoutExpired) -> bool:
-    """Whether a recorded event answers the timeout, judged as of its deadline."""
+def _is_answered(node: Node, campaign: Campaign, event: TimeoutExpired) -> bool:
+    """Whether a recorded event answers the timeout, judged as of its deadline.
+
+    One that the node has transitions on would have left the visit if it could: then the timeout must lead on.
+    """
+    if not is_synthetic(event.event_type):  # a row from elsewhere
+        return False
     counter = counter_event(event.event_type)
-    for event_type, occurred_at in campaign.mail_events.first.items():
-        if counter not in counts_as(event_type) or occurred_at > event.deadline:
-            continue
-        wants = (*node.edges_on(counter), *node.edges_on(event_type))
-        if not wants or any(edge.holds(occurred_at, campaign.anchor_at, plan.zone) for edge in wants):
-            return True
-    return False
+    in_time = [name for name, occurred_at in campaign.mail_events.first.items() if occurred_at <= event.deadline]
+    return any(counter in counts_as(name) and not _has_edges_on(node, counter, name) for name in in_time)
+
+
+def _has_edges_on(node: Node, *event_types: str) -> bool:
+    return any(node.edges_on(event_type) for event_type in event_types)

@@ -11,5 +11,6 @@ def retry_delay(attempts: int, base: timedelta, longest: timedelta, jitter: floa
     `jitter` (0 to 1) takes up to a quarter off, so that what failed together isn't tried again together.
     """
     doublings = min(max(attempts, 1) - 1, 40)
-    delay = min(base * 2**doublings, longest) if base else base
+    # Compared before it is multiplied: a timedelta ends at 2.7 million years.
+    delay = longest if base > longest / 2**doublings else min(base * 2**doublings, longest)
     return delay * (1 - jitter / 4)

@@ -5,31 +5,58 @@ Stock APScheduler keeps jobs in a list in memory until it is started, and looks 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
 from datetime import UTC
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from apscheduler.events import EVENT_JOB_REMOVED, JobEvent
+from apscheduler.events import EVENT_JOB_MODIFIED, EVENT_JOB_REMOVED, JobEvent
 from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.schedulers.base import STATE_STOPPED, SchedulerNotRunningError
+from apscheduler.schedulers.base import (
+    STATE_RUNNING,
+    STATE_STOPPED,
+    SchedulerAlreadyRunningError,
+    SchedulerNotRunningError,
+)
 
+from scheduler.domain.errors import InvalidInputError
 from scheduler.runtime.job_store import TimeoutJobStore
 
 ALIAS: Final = "outreach:timeout"
 SEND_ALIAS: Final = "outreach:send"
 
+_CHANGEABLE: Final = ("func", "args", "kwargs", "trigger", "next_run_time")
+
+
+class Lifecycle(Protocol):
+    """What has to happen around APScheduler's own start and shutdown."""
+
+    def before_start(self) -> None:
+        """Raises what forbids a start."""
+
+    def stop_claiming(self) -> None:
+        """Claim nothing from now on."""
+
+    def drain(self, wait: bool) -> None:
+        """Let what is being fired end."""
+
+    def after_stop(self) -> None:
+        """Hand back what was claimed."""
+
 
 class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
-    """APScheduler on the table. Starting and stopping it is starting and stopping the `TimeoutScheduler`."""
+    """APScheduler on the table. Starting and stopping it is starting and stopping the `TimeoutScheduler`.
 
-    def __init__(
-        self, before_start: Callable[[], None], drain: Callable[[bool], None], after_stop: Callable[[], None]
-    ) -> None:
-        self._before_start = before_start
-        self._drain = drain
-        self._after_stop = after_stop
+    Calls about one job go to the table without APScheduler's lock, which the loop holds while it claims: so they work
+    from inside a state manager or a listener too, whatever the loop is doing.
+    """
+
+    _event: threading.Event | None
+    _thread: threading.Thread | None
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
         super().__init__(timezone=UTC)
 
     def use(self, store: TimeoutJobStore) -> None:
@@ -39,23 +66,27 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
 
     def start(self, paused: bool = False) -> None:
         """Fire in this process, in the background."""
-        if self.state == STATE_STOPPED:
-            self._before_start()
+        if self.state != STATE_STOPPED:
+            raise SchedulerAlreadyRunningError
+        self._lifecycle.before_start()
         try:
             super().start(paused)
         except BaseException:
-            self._after_stop()
+            self._lifecycle.after_stop()
             raise
 
     def shutdown(self, wait: bool = True) -> None:
         """Stop firing. Our executors are drained first: APScheduler holds its locks while it shuts down."""
         if self.state == STATE_STOPPED:
             raise SchedulerNotRunningError
-        self._drain(wait)
+        with self._jobstores_lock:
+            # A turn that is under way hands over what it claimed; the next one claims nothing.
+            self._lifecycle.stop_claiming()
+        self._lifecycle.drain(wait)
         try:
             super().shutdown(wait=False)
         finally:
-            self._after_stop()
+            self._lifecycle.after_stop()
 
     def wakeup(self) -> None:
         """Let the loop turn now."""
@@ -74,20 +105,39 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
                 self._real_add_job(kept, alias, replace_existing)
         return job
 
+    def get_job(self, job_id: str, jobstore: str | None = None) -> Job | None:  # noqa: ARG002 - as APScheduler's
+        """The job of an unfinished action; None when there is none of that id."""
+        return self._table.lookup_job(job_id)
+
     def get_jobs(self, jobstore: str | None = None, pending: Any = None) -> list[Job]:
         """Every unfinished action as a job; raises SchedulerError when there are more than 10,000."""
-        if self.state == STATE_STOPPED and jobstore in (None, ALIAS):
-            with self._jobstores_lock:
-                return self._table.get_all_jobs()
+        if jobstore in (None, "default", ALIAS):
+            return self._table.get_all_jobs()
         return list(super().get_jobs(jobstore, pending))
 
-    def remove_job(self, job_id: str, jobstore: str | None = None) -> None:
+    def modify_job(self, job_id: str, jobstore: str | None = None, **changes: Any) -> Job:
+        """Move, pause or resume an action. Nothing else of it can be changed: raises InvalidInputError."""
+        for name, value in changes.items():
+            if name not in _CHANGEABLE:
+                raise InvalidInputError(name, value, "leave it: of a timeout only the instant can be changed")
+        job, alias = self._lookup_job(job_id, jobstore)
+        job._modify(**changes)  # noqa: SLF001 - as APScheduler does
+        self._table.update_job(job)
+        self._dispatch_event(JobEvent(EVENT_JOB_MODIFIED, job_id, alias))
+        if self.state == STATE_RUNNING:
+            self.wakeup()
+        return job
+
+    def resume_job(self, job_id: str, jobstore: str | None = None) -> Job:
+        """Let a paused action go on, at its own instant; it stays paused while its campaign is."""
+        job, _ = self._lookup_job(job_id, jobstore)
+        return self.modify_job(job_id, jobstore, next_run_time=job.trigger.run_date)
+
+    def remove_job(self, job_id: str, jobstore: str | None = None) -> None:  # noqa: ARG002 - as APScheduler's
         """Cancel an action; raises JobLookupError when there is no unfinished one of that id."""
-        if self.state != STATE_STOPPED:
-            super().remove_job(job_id, jobstore)
+        if threading.current_thread() is self._thread and self._table.let_go(job_id):
             return
-        with self._jobstores_lock:
-            self._table.remove_job(job_id)
+        self._table.remove_job(job_id)
         self._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job_id, ALIAS))
 
     def remove_all_jobs(self, jobstore: str | None = None) -> None:  # noqa: ARG002 - as APScheduler names it
@@ -104,3 +154,10 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
     @property
     def _table(self) -> TimeoutJobStore:
         return self._lookup_jobstore(ALIAS)  # type: ignore[no-any-return]
+
+    def forget_parent(self) -> None:
+        """In a forked child: the loop is the parent's, and so may be who holds the locks."""
+        self._executors_lock, self._jobstores_lock, self._listeners_lock = (self._create_lock() for _ in range(3))
+        self.state = STATE_STOPPED
+        self._event = None
+        self._thread = None

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from functools import partial
-from itertools import islice
 from typing import Any, Final
 
-from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_REMOVED, JobEvent, JobExecutionEvent
 from apscheduler.executors.base import BaseExecutor
-from apscheduler.job import Job
 
 from scheduler.domain.action import ScheduledAction
 from scheduler.domain.errors import DatabaseUnavailableError
+from scheduler.runtime.claimed_job import ClaimedJob, Submitted
+from scheduler.runtime.shift import Batch, Shift
 from scheduler.service.results import Ended
 from scheduler.telemetry.log import emit
 
@@ -27,14 +25,6 @@ _FIRST_RETRY: Final = 0.1
 _LONGEST_RETRY: Final = 2.0
 
 Fire = Callable[[Sequence[ScheduledAction]], list[Ended]]
-
-
-class ClaimedJob(Job):  # type: ignore[misc]
-    """A claimed action as APScheduler hands it over."""
-
-    __slots__ = ("action",)
-
-    action: ScheduledAction
 
 
 class BatchExecutor(BaseExecutor):  # type: ignore[misc]
@@ -48,57 +38,53 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         self._name = name
         self._jobstore_alias = jobstore_alias
         self._capacity = (workers + 1) * batch_size
-        self._state = threading.Condition()
-        self._outstanding = 0
-        self._incoming: list[tuple[ClaimedJob, list[datetime]]] = []
-        self._pool: ThreadPoolExecutor | None = None
-        self._stopping = threading.Event()
+        self._incoming: list[Submitted] = []
+        self._shift: Shift | None = None
 
     def start(self, scheduler: Any, alias: str) -> None:
-        """Called by APScheduler; may be called again after a shutdown, and in a forked child."""
+        """Called by APScheduler; may be called again after a shutdown."""
         super().start(scheduler, alias)
-        self._stopping.clear()
-        self._state = threading.Condition()
-        self._outstanding = 0
+        if self._shift is not None:
+            self._shift.end()
         self._incoming = []
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix=self._name)
+        self._shift = Shift(self._run, scheduler.wakeup, self._workers, self._name)
 
     @property
     def free(self) -> int:
         """How many more actions may be claimed for this executor."""
-        with self._state:
-            return 0 if self._stopping.is_set() else self._capacity - self._outstanding
+        shift = self._shift
+        return 0 if shift is None or shift.stopping.is_set() else max(self._capacity - shift.outstanding, 0)
+
+    def is_firing(self, job_id: str) -> bool:
+        """Whether a worker has this action, or will."""
+        shift = self._shift
+        return shift is not None and shift.is_busy_with(job_id)
 
     def submit_job(self, job: ClaimedJob, run_times: list[datetime]) -> None:
         """Collect a claimed job. `max_instances` doesn't apply: the claim keeps an action single."""
         self._do_submit_job(job, run_times)
 
     def _do_submit_job(self, job: ClaimedJob, run_times: list[datetime]) -> None:
-        self._incoming.append((job, run_times))
+        self._incoming.append(Submitted(job, run_times[-1]))
 
     def seal(self) -> set[str]:
         """Send what was collected to the workers; returns the job ids. Called once per turn of the scheduling loop."""
         collected, self._incoming = self._incoming, []
-        if self._pool is None or not collected:
+        shift = self._shift
+        if shift is None:
             return set()
-        remaining = iter(collected)
-        while batch := list(islice(remaining, self.batch_size)):
-            with self._state:
-                self._outstanding += len(batch)
-            future = self._pool.submit(self._run, batch)
-            future.add_done_callback(partial(self._finished, len(batch)))
-        return {job.id for job, _ in collected}
+        for start in range(0, len(collected), self.batch_size):
+            shift.submit(collected[start : start + self.batch_size])
+        return {one.job_id for one in collected}
 
-    def _run(self, batch: list[tuple[ClaimedJob, list[datetime]]]) -> None:
-        results = {
-            ended.action.dedupe_key: ended for ended in self._fire_until_answered([job.action for job, _ in batch])
-        }
-        for job, run_times in batch:
-            ended = results.get(job.id)
-            if ended is not None:
-                self._scheduler._dispatch_event(self._event(job, run_times, ended))  # noqa: SLF001
+    def _run(self, shift: Shift, batch: Batch) -> None:
+        ended = self._fire_until_answered([one.job.action for one in batch], shift.stopping)
+        results = {one.action.dedupe_key: one for one in ended}
+        for one in batch:
+            if one.job_id in results:
+                self._tell(one, results[one.job_id])
 
-    def _fire_until_answered(self, actions: Sequence[ScheduledAction]) -> list[Ended]:
+    def _fire_until_answered(self, actions: Sequence[ScheduledAction], stopping: threading.Event) -> list[Ended]:
         """While the database is away the claims are kept and tried again; the fence decides whether they still hold."""
         delay = _FIRST_RETRY
         while True:
@@ -106,33 +92,36 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
                 return self._fire(actions)
             except DatabaseUnavailableError as error:
                 emit("database.unavailable", error=str(error), waiting=len(actions))
-                if self._stopping.wait(delay):
+                if stopping.wait(delay):
                     return []
                 delay = min(delay * 2, _LONGEST_RETRY)
 
-    def _event(self, job: ClaimedJob, run_times: list[datetime], ended: Ended) -> JobExecutionEvent:
+    def _tell(self, one: Submitted, ended: Ended) -> None:
+        """APScheduler's listeners hear of what was fired, and of its end; not of what only waits for another turn."""
+        dispatch = self._scheduler._dispatch_event  # noqa: SLF001 - what APScheduler's own executors call
+        alias = self._jobstore_alias
         if ended.error is not None:
-            return JobExecutionEvent(EVENT_JOB_ERROR, job.id, self._jobstore_alias, run_times[0], exception=ended.error)
-        return JobExecutionEvent(EVENT_JOB_EXECUTED, job.id, self._jobstore_alias, run_times[0], retval=ended.outcome)
+            dispatch(JobExecutionEvent(EVENT_JOB_ERROR, one.job_id, alias, one.run_time, exception=ended.error))
+        elif ended.is_final:
+            dispatch(JobExecutionEvent(EVENT_JOB_EXECUTED, one.job_id, alias, one.run_time, retval=ended.outcome))
+        if ended.is_final:
+            dispatch(JobEvent(EVENT_JOB_REMOVED, one.job_id, alias))
 
-    def _finished(self, size: int, done: Future[None]) -> None:
-        with self._state:
-            self._outstanding -= size
-            self._state.notify_all()
-        error = done.exception()
-        if error is not None:
-            emit("loop.error", error=f"{type(error).__name__}: {error}")
-        self._scheduler.wakeup()
+    def stop_taking(self) -> None:
+        """Take nothing more; what is being tried again while the database is away is given up."""
+        if self._shift is not None:
+            self._shift.stopping.set()
 
-    def drain(self, timeout: float | None) -> bool:
-        """Take nothing more and wait for what is being fired; False when that took longer than `timeout` seconds."""
-        self._stopping.set()
-        with self._state:
-            return self._state.wait_for(lambda: self._outstanding == 0, timeout)
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait for what is being fired; False when that takes longer than `timeout` seconds."""
+        return self._shift is None or self._shift.wait_idle(timeout)
 
     def shutdown(self, wait: bool = True) -> None:  # noqa: ARG002 - as APScheduler calls it
-        """Called by APScheduler, holding its locks: everything was drained before, so nothing is waited for."""
-        self._stopping.set()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        """Called by APScheduler, holding its locks: what can be waited for was waited for before."""
+        if self._shift is not None:
+            self._shift.end()
+            self._shift = None
+
+    def forget_parent(self) -> None:
+        """In a forked child: the threads are the parent's."""
+        self._shift = None

@@ -4,28 +4,53 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from scheduler.domain.errors import AlreadyRunningError
 
 
 class FileLock:
-    """A lock beside the database file, held by one process until it lets go or dies, however it dies."""
+    """A lock beside the database file, held by one process until it lets go or dies, however it dies.
 
-    def __init__(self, database: Path, holder: str) -> None:
-        self._path = database.with_name(database.name + ".lock")
+    Within the process it may be taken several times, and is let go as often. Thread-safe.
+    """
+
+    def __init__(self, database: Path, holder: Callable[[], str]) -> None:
+        file = database.resolve()
+        self._path = file.with_name(file.name + ".lock")
         self._holder = holder
+        self._mutex = threading.Lock()
+        self._times_held = 0
         self._descriptor: int | None = None
 
-    @property
-    def is_held(self) -> bool:
-        """Whether this process holds it."""
-        return self._descriptor is not None
+    def acquire(self) -> bool:
+        """Take the lock; whether this process didn't have it before.
 
-    def acquire(self) -> None:
-        """Take the lock; raises AlreadyRunningError, naming the process that has it."""
-        if self._descriptor is not None:
-            return
+        Raises AlreadyRunningError, naming the process that has it.
+        """
+        with self._mutex:
+            is_new = self._descriptor is None
+            if is_new:
+                self._descriptor = self._lock()
+            self._times_held += 1
+            return is_new
+
+    def release(self) -> None:
+        """Let go once."""
+        with self._mutex:
+            self._times_held -= 1
+            if self._times_held == 0:
+                self._close()
+
+    def forget_parent(self) -> None:
+        """In a forked child: the lock is the parent's, and stays with it."""
+        self._mutex = threading.Lock()
+        self._times_held = 0
+        self._close()
+
+    def _lock(self) -> int:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,15 +62,10 @@ class FileLock:
                 "stop it, or use PostgreSQL"
             ) from None
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, self._holder.encode(), 0)
-        self._descriptor = descriptor
+        os.pwrite(descriptor, self._holder().encode(), 0)
+        return descriptor
 
-    def release(self) -> None:
-        """Let go."""
+    def _close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-    def forget(self) -> None:
-        """In a forked child: the lock is the parent's, and stays with it."""
-        self.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,6 +14,7 @@ from scheduler.domain.sending import SendHandler
 from scheduler.runtime.campaign_scheduler import ALIAS, SEND_ALIAS, CampaignScheduler
 from scheduler.runtime.executor import BatchExecutor
 from scheduler.runtime.file_lock import FileLock
+from scheduler.runtime.forking import watch
 from scheduler.runtime.job_store import TimeoutJobStore
 from scheduler.runtime.jobs import JobMaker
 from scheduler.runtime.loop_turn import Lane, LoopTurn
@@ -49,9 +51,10 @@ class FiringEngine:
         self._settings = settings
         self.owner = Owner(settings.instance_name)
         self._lock = _file_lock(stores, self.owner)
+        self._is_drained = True
         self._firing = Firing(stores, state_manager, settings, metrics, self.owner)
         self._fire_of: dict[ActionType, Fire] = {ActionType.TIMEOUT: self._firing.fire}
-        self.apscheduler = CampaignScheduler(self._before_start, self._drain, self._after_stop)
+        self.apscheduler = CampaignScheduler(self)
         lanes = [self._lane(ActionType.TIMEOUT, self._firing.fire, settings.workers, settings.batch_size, ALIAS)]
         if send_handler is not None:
             writer = DecisionWriter(stores, settings.timeout_grace, metrics)
@@ -62,6 +65,7 @@ class FiringEngine:
         self.turn = LoopTurn(stores, lanes, settings, metrics, self.owner)
         jobs = JobMaker(fire or self.fire, ALIAS, SEND_ALIAS)
         self.apscheduler.use(TimeoutJobStore(timeouts, jobs, self.turn))
+        watch(self)
 
     def _lane(self, action_type: ActionType, fire: Fire, workers: int, batch_size: int, alias: str) -> Lane:
         executor = BatchExecutor(fire, workers, batch_size, alias, ALIAS)
@@ -91,12 +95,13 @@ class FiringEngine:
             scheduled_at=scheduled_at,
             node_visit=node_visit,
         )
-        with self._alone(), self._stores.database.transaction() as transaction:
-            key = (job.tenant_id, job.dedupe_key)
-            action = self._stores.claims.claim_one(transaction, key, self.owner.id, self._settings.lease)
-        if action is None:
-            raise SchedulerError(f"{job.dedupe_key} is not due, not pending, or being fired by somebody else")
-        (ended,) = self._firing.fire([action]) or [Ended(action, "gone")]
+        with self._alone():
+            with self._stores.database.transaction() as transaction:
+                key = (job.tenant_id, job.dedupe_key)
+                action = self._stores.claims.claim_one(transaction, key, self.owner.id, self._settings.lease)
+            if action is None:
+                raise SchedulerError(f"{job.dedupe_key} is not due, not pending, or being fired by somebody else")
+            (ended,) = self._firing.fire([action]) or [Ended(action, "gone")]
         if ended.error is not None:
             raise ended.error
         return ended.outcome or "gone"
@@ -106,6 +111,7 @@ class FiringEngine:
         require_current(self._stores.database)
         total = 0
         with self._alone():
+            self._recover_expired()
             while True:
                 ended = [one for kind in (ActionType.SEND, ActionType.TIMEOUT) for one in self._fire_due(kind)]
                 total += sum(1 for one in ended if one.is_final)
@@ -125,61 +131,81 @@ class FiringEngine:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """On SQLite, as the one process that fires."""
-        if self._lock is None or self._lock.is_held:
-            yield
-            return
-        self._lock.acquire()
+        self._take_lock()
         try:
             yield
         finally:
-            self._lock.release()
+            self._release_lock()
 
-    def _before_start(self) -> None:
-        if self.owner.is_inherited:
-            self._after_fork()
-        require_current(self._stores.database)
-        if self._lock is not None:
-            self._lock.acquire()
-            self._recover_sqlite(self._lock)
-        self.turn.enable()
-        emit("scheduler.started", instance=self.owner.id, database=self._stores.database.dialect_name)
-
-    def _after_fork(self) -> None:
-        """Connections, lock and identity are the parent's."""
-        self._stores.database.dispose(close=False)
-        self.owner.renew()
-        if self._lock is not None:
-            self._lock.forget()
-
-    def _recover_sqlite(self, lock: FileLock) -> None:
-        """Whoever holds the file lock is the only one firing: every other claim is a dead process's."""
+    def _take_lock(self) -> None:
+        """Whoever takes the lock is the only one firing: every claim that isn't his is a dead process's."""
+        if self._lock is None or not self._lock.acquire():
+            return
         try:
             with self._stores.database.transaction() as transaction:
                 recovered = self._stores.claims.release_others(transaction, self.owner.id)
         except BaseException:
-            lock.release()
+            self._lock.release()
             raise
         if recovered:
             emit("claims.recovered", count=recovered)
 
-    def _drain(self, wait: bool) -> None:
-        self.turn.disable()
-        timeout = self._settings.shutdown_timeout.total_seconds() if wait else 0.0
-        for lane in self._lanes:
-            if not lane.executor.drain(timeout) and wait:
-                emit("daemon.drain_timeout", lane=lane.action_type, seconds=timeout)
-
-    def _after_stop(self) -> None:
-        self._hand_back()
+    def _release_lock(self) -> None:
         if self._lock is not None:
             self._lock.release()
+
+    def _recover_expired(self) -> None:
+        """Claims past their lease are due again, those of an earlier call here too."""
+        with self._stores.database.transaction() as transaction:
+            recovered = self._stores.claims.release_expired(transaction, but_not_of="")
+        if recovered:
+            emit("claims.recovered", count=recovered)
+
+    def before_start(self) -> None:
+        """Raises SchemaOutdatedError, AlreadyRunningError, DatabaseUnavailableError; nothing is taken then."""
+        require_current(self._stores.database)
+        self._take_lock()
+        self.turn.enable()
+        emit("scheduler.started", instance=self.owner.id, database=self._stores.database.dialect_name)
+
+    def stop_claiming(self) -> None:
+        """Claim nothing from now on."""
+        self.turn.disable()
+        for lane in self._lanes:
+            lane.executor.stop_taking()
+
+    def drain(self, wait: bool) -> None:
+        """Let what is being fired end, for up to SHUTDOWN_TIMEOUT."""
+        timeout = self._settings.shutdown_timeout.total_seconds() if wait else 0.0
+        last = time.monotonic() + timeout
+        self._is_drained = True
+        for lane in self._lanes:
+            drained = lane.executor.wait_idle(max(last - time.monotonic(), 0.0))
+            self._is_drained = self._is_drained and drained
+            if wait and not drained:
+                emit("daemon.drain_timeout", lane=lane.action_type, seconds=timeout)
+
+    def after_stop(self) -> None:
+        """Hand back what was claimed, and let the file go."""
+        self._hand_back()
+        self._release_lock()
         emit("scheduler.stopped", instance=self.owner.id)
+
+    def forget_parent(self) -> None:
+        """In a forked child: connections, locks, threads and claims are the parent's."""
+        self.owner.renew()
+        self._stores.database.forget_parent()
+        self.apscheduler.forget_parent()
+        for lane in self._lanes:
+            lane.executor.forget_parent()
+        if self._lock is not None:
+            self._lock.forget_parent()
 
     def _hand_back(self) -> None:
         """What is still claimed is due again at once; where the database is away, when its lease ends."""
         try:
             with self._stores.database.transaction() as transaction:
-                handed_back = self._stores.claims.release_own(transaction, self.owner.id)
+                handed_back = self._stores.claims.release_own(transaction, self.owner.id, sends=self._is_drained)
         except SchedulerError as error:
             emit("database.unavailable", error=str(error))
             return
@@ -194,4 +220,4 @@ def _file_lock(stores: Stores, owner: Owner) -> FileLock | None:
     file = database.engine.url.database
     if not file:
         raise InvalidInputError("database_url", "sqlite", "give a file")
-    return FileLock(Path(file), f"process {owner.process_id} ({owner.instance_name})")
+    return FileLock(Path(file), lambda: f"process {owner.process_id} ({owner.instance_name})")

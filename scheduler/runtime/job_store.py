@@ -2,7 +2,7 @@
 
 What APScheduler does to its jobs, and what follows here:
 
-* it removes a date job right after submitting it, before it ran: for a job handed over, `remove_job` does nothing;
+* it removes a date job right after submitting it, before it ran: a job handed over is let go, and nothing is canceled;
 * it skips what isn't due by the `now` it took before: jobs are handed over with `next_run_time = min(run_at, now)`;
 * an error in `get_next_run_time` or `remove_job` ends its loop: neither lets one out;
 * it holds its job store lock through all of this: nothing here waits for a worker.
@@ -55,10 +55,8 @@ class TimeoutJobStore(BaseJobStore):  # type: ignore[misc]
     def add_job(self, job: Job) -> None:
         """Schedule a timeout; raises ConflictingIdError when its key exists, in whatever state."""
         timeout, next_run_time = self._jobs.read(job)
-        if self._timeouts.schedule_many([timeout]).existing:
+        if not self._timeouts.add(timeout, next_run_time):
             raise ConflictingIdError(job.id)
-        if next_run_time is None:
-            self._timeouts.pause(job.id)
 
     def update_job(self, job: Job) -> None:
         """Move, pause or resume. A finished key is never reopened: ConflictingIdError."""
@@ -76,15 +74,17 @@ class TimeoutJobStore(BaseJobStore):  # type: ignore[misc]
             raise SchedulerError(f"{job.id} is being fired and can't be moved any more")
 
     def remove_job(self, job_id: str) -> None:
-        """Cancel an unfinished action, or let go of one that the loop has just submitted."""
-        if self._turn.let_go(job_id):
-            return
+        """Cancel an unfinished action."""
         try:
             canceled = self._timeouts.cancel(job_id, "removed through APScheduler")
         except InvalidInputError:
             canceled = False
         if not canceled:
             raise JobLookupError(job_id)
+
+    def let_go(self, job_id: str) -> bool:
+        """Whether APScheduler removes a job because it has just submitted it: then nothing is canceled."""
+        return self._turn.let_go(job_id)
 
     def remove_all_jobs(self) -> None:
         """Refused: it would cancel every tenant's timeouts."""

@@ -11,7 +11,7 @@ from apscheduler.triggers.date import DateTrigger
 
 from scheduler.domain.action import ActionStatus, ScheduledAction, TimeoutJob
 from scheduler.domain.errors import InvalidInputError
-from scheduler.runtime.executor import ClaimedJob
+from scheduler.runtime.claimed_job import ClaimedJob
 
 
 class JobMaker:
@@ -63,7 +63,7 @@ class JobMaker:
             raise InvalidInputError("scheduled_at", timeout.scheduled_at, f"make it the trigger's run_date, {run_date}")
         if job.id != timeout.dedupe_key:
             raise InvalidInputError("id", job.id, f"make it the dedupe key, {timeout.dedupe_key}")
-        return timeout, job.next_run_time
+        return timeout, None if job.next_run_time is None else job.next_run_time.astimezone(UTC)
 
     def check_change(self, job: Job, action: ScheduledAction) -> None:
         """A stored action may get another instant, and nothing else. Raises InvalidInputError."""

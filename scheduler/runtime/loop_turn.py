@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,12 +48,13 @@ class LoopTurn:
         self._settings = settings
         self._metrics = metrics
         self._owner = owner
-        self._enabled = threading.Event()
+        self._is_enabled = False
         self._handed: dict[str, ScheduledAction] = {}
         self._claimed: list[ScheduledAction] = []
         self._expected: dict[ActionType, datetime] = {}
         self._more = False
-        self._empty_claims = 0
+        self._has_claimed = False
+        self._fruitless_turns = 0
         self._known: NextDue | None = None
         self._next_recovery = 0.0
         self._is_up = True
@@ -63,12 +63,13 @@ class LoopTurn:
     def enable(self) -> None:
         """Claim from now on."""
         self._expected = {}
+        self._fruitless_turns = 0
         self._next_recovery = 0.0
-        self._enabled.set()
+        self._is_enabled = True
 
     def disable(self) -> None:
         """Claim nothing more."""
-        self._enabled.clear()
+        self._is_enabled = False
 
     def let_go(self, job_id: str) -> bool:
         """Whether the loop removes a job it has just been given: then its claim goes on, and nothing is canceled."""
@@ -79,7 +80,8 @@ class LoopTurn:
         self._claimed = []
         self._known = None
         self._more = False
-        if self._enabled.is_set():
+        self._has_claimed = False
+        if self._is_enabled:
             self._guarded(self._claim_due)
         self._handed = {action.dedupe_key: action for action in self._claimed}
         return self._claimed
@@ -87,15 +89,21 @@ class LoopTurn:
     def finish(self) -> datetime:
         """Hand what was submitted to the workers, give back the rest, and say when to turn again. Never raises."""
         submitted = {job_id for lane in self._lanes for job_id in lane.executor.seal()}
-        self._guarded(lambda: self._give_back(submitted))
+        left = [action for action in self._claimed if action.dedupe_key not in submitted]
+        if left:
+            self._guarded(lambda: self._give_back(left))
         self._handed = {}
+        if submitted or not self._has_claimed:
+            self._fruitless_turns = 0
+        else:
+            self._fruitless_turns += 1
         self.last_turn = time.monotonic()
         self._metrics.loop_turned()
         now = self._stores.database.real_clock.now()
         latest = now + self._settings.poll_interval
-        if not self._enabled.is_set():
+        if not self._is_enabled:
             return latest
-        if self._more:
+        if self._more and submitted:
             return now
         return self._guarded(lambda: self._next_turn(now, latest)) or latest
 
@@ -112,13 +120,13 @@ class LoopTurn:
 
     def _claim_for(self, lane: Lane) -> None:
         most = min(lane.executor.free, lane.executor.batch_size)
+        self._has_claimed = True
         with self._stores.database.transaction() as transaction:
             claimed = self._stores.claims.claim(
                 transaction, lane.action_type, most, self._owner.id, self._settings.lease
             )
         self._known = None
         self._claimed += claimed
-        self._empty_claims = 0 if claimed else self._empty_claims + 1
         if len(claimed) == most:
             self._expected[lane.action_type] = _AT_ONCE
             self._more = self._more or lane.executor.free > len(claimed)
@@ -141,29 +149,31 @@ class LoopTurn:
             self._expected[lane.action_type] = local
             if lane.executor.free > 0:
                 soonest = min(soonest, local)
-        if soonest <= now and self._empty_claims:
-            backed_off = _BACK_OFF * (1 << min(self._empty_claims, 6))
+        if soonest <= now and self._fruitless_turns:
+            backed_off = _BACK_OFF * (1 << min(self._fruitless_turns, 6))
             return min(now + backed_off, latest)
         return soonest
 
-    def _give_back(self, submitted: set[str]) -> None:
+    def _give_back(self, left: Sequence[ScheduledAction]) -> None:
         """What APScheduler was given but didn't submit is due again at once."""
-        left = [action for action in self._claimed if action.dedupe_key not in submitted]
-        self._claimed = []
-        if not left:
-            return
         with self._stores.database.transaction() as transaction:
             returns = [Return(action, ActionStatus.PENDING, action.run_at, action.attempts) for action in left]
             self._stores.settlements.give_back(transaction, self._owner.id, returns)
         emit("claims.handed_back", count=len(left))
 
     def _recover(self) -> None:
-        """Claims past their lease are due again; looked for four times per lease."""
+        """Claims past their lease are due again, our own too where memory doesn't know them; four times per lease."""
         if time.monotonic() < self._next_recovery:
             return
         self._next_recovery = time.monotonic() + self._settings.lease.total_seconds() / 4
         with self._stores.database.transaction() as transaction:
-            recovered = self._stores.claims.release_expired(transaction)
+            recovered = self._stores.claims.release_expired(transaction, self._owner.id)
+            forgotten = [
+                Return(action, ActionStatus.PENDING, action.run_at, action.attempts)
+                for action in self._stores.claims.expired_own(transaction, self._owner.id)
+                if not any(lane.executor.is_firing(action.dedupe_key) for lane in self._lanes)
+            ]
+            recovered += len(self._stores.settlements.give_back(transaction, self._owner.id, forgotten))
         if recovered:
             emit("claims.recovered", count=recovered)
 

@@ -21,7 +21,7 @@ from scheduler.service.timeouts import Timeouts
 from scheduler.settings import Settings
 from scheduler.store import schema
 from scheduler.store.database import Database, Engine
-from scheduler.store.engine import create_database_engine, default_database_url
+from scheduler.store.engine import create_database_engine, default_database_url, join_engine
 from scheduler.store.stores import Stores
 from scheduler.telemetry.metrics import CollectorRegistry, Metrics
 
@@ -51,11 +51,12 @@ class TimeoutScheduler:
         self._owns_engine = engine is None
         if engine is not None and database_url is not None:
             raise InvalidInputError("engine", engine, "give database_url or engine, not both")
-        self._database = Database(
-            engine or create_database_engine(database_url or _configured_url(self.settings), _pool_size(self.settings)),
-            self.settings.schema_name,
-            clock,
-        )
+        if engine is None:
+            url = database_url or _configured_url(self.settings)
+            used = create_database_engine(url, _pool_size(self.settings))
+        else:
+            used = join_engine(engine)
+        self._database = Database(used, self.settings.schema_name, clock)
         self.metrics = Metrics(metrics_registry)
         stores = Stores.of(self._database, self.settings.timer_defaults)
         self._stores = stores
@@ -173,8 +174,9 @@ class TimeoutScheduler:
         return self._engine.run_due()
 
     def start(self) -> None:
-        """Fire in this process, in the background. After a fork, this opens connections of its own."""
-        self.apscheduler.start()
+        """Fire in this process, in the background; no change when it does already. Works in a forked child too."""
+        if not self.apscheduler.running:
+            self.apscheduler.start()
 
     def shutdown(self, wait: bool = True) -> None:
         """Stop firing: take nothing more, finish what is being fired (up to SHUTDOWN_TIMEOUT), hand the rest back."""

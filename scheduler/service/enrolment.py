@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from scheduler.domain.decision import Decision
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.node import TimerDefaults
 from scheduler.domain.plan import CampaignPlan
+from scheduler.domain.storable import json_text, require_storable
 from scheduler.domain.timing import parse_instant, parse_zone
 from scheduler.service.persist import DecisionWriter
 from scheduler.service.results import EnrolSummary
@@ -25,6 +27,8 @@ from scheduler.telemetry.log import emit, is_logged
 
 _CHUNK: Final = 1000
 _LONGEST_ADDRESS: Final = 1024
+_LONGEST_VARIABLES: Final = 65_536
+_REMEMBERED_PLANS: Final = 256
 _CONTACT_FIELDS: Final = ("address", "timezone", "variables")
 
 PlanLike = CampaignPlan | Mapping[str, Any] | str
@@ -81,8 +85,10 @@ def parse_contact(tenant_id: str, contact_id: str, data: Mapping[str, Any] | Non
     address, zone, variables = (data.get(name) for name in _CONTACT_FIELDS)
     if address is not None and (not isinstance(address, str) or not address or len(address) > _LONGEST_ADDRESS):
         raise InvalidInputError("contact.address", address, f"give a text of 1 to {_LONGEST_ADDRESS} characters")
-    if variables is not None and not isinstance(variables, Mapping):
-        raise InvalidInputError("contact.variables", variables, "give a mapping of names to values")
+    if address is not None:
+        require_storable("contact.address", address)
+    if variables is not None:
+        json_text("contact.variables", variables, _LONGEST_VARIABLES)
     if zone is not None:
         parse_zone("contact.timezone", zone)
     return Contact(tenant_id, contact_id, address, zone, variables)
@@ -114,6 +120,8 @@ class Enroller:
         self._stores = stores
         self._writer = writer
         self._timer_defaults = timer_defaults
+        # A plan parsed elsewhere gets the timer defaults that every later decision reads it with.
+        self._with_own_defaults = lru_cache(_REMEMBERED_PLANS)(self._parse_again)
 
     def enroll(self, transaction: Transaction, enrolment: Enrolment) -> Campaign:
         """Enrol one; returns the campaign as it is now, new or not."""
@@ -172,13 +180,17 @@ class Enroller:
 
     def _plan(self, transaction: Transaction, tenant_id: str, source: PlanLike) -> CampaignPlan:
         if isinstance(source, CampaignPlan):
-            return source
+            return self._with_own_defaults(source)
         if isinstance(source, str) and not source.lstrip().startswith("{"):
+            require_id("plan", source)
             stored = self._stores.plans.load(transaction, [(tenant_id, source)])
             if (tenant_id, source) not in stored:
                 raise InvalidInputError("plan", source, "give a plan, or the hash of one stored for this tenant")
             return stored[(tenant_id, source)]
         return CampaignPlan.parse(source, self._timer_defaults)
+
+    def _parse_again(self, plan: CampaignPlan) -> CampaignPlan:
+        return CampaignPlan.parse(plan.document, self._timer_defaults)
 
     @staticmethod
     def _tell_ignored(

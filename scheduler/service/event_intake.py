@@ -20,6 +20,7 @@ from scheduler.domain.decision import DUPLICATE, LATE, RECORDED, Decision, RealE
 from scheduler.domain.errors import InvalidInputError, SchedulerError
 from scheduler.domain.event import is_synthetic, normalise_event_type
 from scheduler.domain.outcome import FAILED, TRANSITIONED, UNKNOWN_CAMPAIGN
+from scheduler.domain.storable import json_text
 from scheduler.domain.timing import parse_instant
 from scheduler.service.persist import Decided, DecisionWriter
 from scheduler.service.results import EventResult
@@ -58,7 +59,8 @@ class IncomingEvent:
         object.__setattr__(self, "event_type", normalise_event_type("event_type", self.event_type))
         if self.occurred_at is not None:
             object.__setattr__(self, "occurred_at", parse_instant("occurred_at", self.occurred_at))
-        object.__setattr__(self, "metadata_text", _metadata_text(self.metadata))
+        if self.metadata is not None:
+            object.__setattr__(self, "metadata_text", json_text("metadata", self.metadata, _LONGEST_METADATA))
 
     @classmethod
     def of(cls, value: IncomingEvent | Mapping[str, Any]) -> IncomingEvent:
@@ -75,21 +77,6 @@ class IncomingEvent:
             if value.get(name) is None:
                 raise InvalidInputError(name, None, "is missing")
         return cls(**value)
-
-
-def _metadata_text(metadata: object) -> str | None:
-    if metadata is None:
-        return None
-    if not isinstance(metadata, Mapping):
-        raise InvalidInputError("metadata", metadata, "give a mapping")
-    try:
-        text = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInputError("metadata", metadata, f"give what JSON can hold ({error})") from None
-    if len(text) > _LONGEST_METADATA:
-        raise InvalidInputError("metadata", f"{len(text)} characters", f"give at most {_LONGEST_METADATA} as JSON")
-    return text
 
 
 @dataclass(slots=True)

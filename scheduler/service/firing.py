@@ -14,7 +14,7 @@ from typing import Final
 
 from scheduler.domain.action import ActionStatus, ScheduledAction
 from scheduler.domain.errors import SchedulerError
-from scheduler.domain.outcome import BUSY, DEFERRED, PAUSED, Outcome
+from scheduler.domain.outcome import BUSY, DEFERRED, PAUSED, UNKNOWN_CAMPAIGN, Outcome
 from scheduler.service.campaigns import CampaignStateManager
 from scheduler.service.deciding import GONE
 from scheduler.service.failing import Failures
@@ -23,13 +23,17 @@ from scheduler.service.results import Ended
 from scheduler.service.state_manager import StateManager
 from scheduler.settings import Settings
 from scheduler.store.database import Transaction
-from scheduler.store.errors import is_transient
+from scheduler.store.errors import is_lock_timeout, is_refusal, is_transient
 from scheduler.store.settlements import Completion, Return
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit, is_logged
 from scheduler.telemetry.metrics import Metrics
 
 BUSY_DELAY: Final = timedelta(milliseconds=250)
+# A batch waits for nobody for longer: an open transaction may have inserted the very key that a next visit needs.
+PATIENCE: Final = timedelta(milliseconds=250)
+HELD_UP_DELAY: Final = timedelta(seconds=2)
+_ALONE: Final = Outcome(UNKNOWN_CAMPAIGN)
 
 Key = tuple[str, str]
 
@@ -78,24 +82,30 @@ class Firing:
         except ClaimLostError as lost:
             return self.fire([action for action in claimed if action.key not in lost.keys])
         except Exception as error:
-            if is_transient(error):
+            if is_transient(error) and not is_refusal(error.__cause__):
                 self._metrics.failed("timeout", "database")
                 raise
             if len(claimed) == 1:
-                return self._fail(claimed[0], error)
+                is_held_up = is_lock_timeout(error.__cause__)
+                return self._put_off(claimed[0]) if is_held_up else self._fail(claimed[0], error)
         emit("batch.split", size=len(claimed))
         middle = len(claimed) // 2
         return self.fire(claimed[:middle]) + self.fire(claimed[middle:])
 
     def _fire_together(self, claimed: Sequence[ScheduledAction]) -> list[Ended]:
         started = time.perf_counter()
-        with self._stores.database.transaction() as transaction:
-            held = self._hold(transaction, claimed)
-            answers = self._ask(transaction, held)
-            fired = self._settle(transaction, held, answers)
-            now = transaction.now
+        fired, now = self._stores.database.run(lambda transaction: self._fire_in(transaction, claimed))
         self._tell(fired, now, time.perf_counter() - started)
         return [_ended(one) for one in fired]
+
+    def _fire_in(
+        self, transaction: Transaction, claimed: Sequence[ScheduledAction]
+    ) -> tuple[Sequence[Fired], datetime]:
+        if self._locks_campaigns:
+            transaction.wait_at_most(PATIENCE)
+        held = self._hold(transaction, claimed)
+        answers = self._still_held(transaction, held, self._ask(transaction, held))
+        return self._settle(transaction, held, answers), transaction.now
 
     def _hold(self, transaction: Transaction, claimed: Sequence[ScheduledAction]) -> Sequence[ScheduledAction]:
         """Our own state manager locks the campaigns; for any other the actions are locked here."""
@@ -104,8 +114,23 @@ class Firing:
         held = self._stores.settlements.lock_held(transaction, self._owner.id, claimed)
         return [action for action in claimed if action.key in held]
 
+    def _still_held(
+        self, transaction: Transaction, held: Sequence[ScheduledAction], answers: Sequence[Outcome | Exception]
+    ) -> Sequence[Outcome | Exception]:
+        """What has no campaign is protected by no campaign's lock: it may have been canceled since it was claimed."""
+        if not self._locks_campaigns:
+            return answers
+        alone = [action for action, answer in zip(held, answers, strict=True) if answer == _ALONE]
+        if not alone:
+            return answers
+        ours = self._stores.settlements.lock_held(transaction, self._owner.id, alone)
+        lost = {action.key for action in alone} - ours
+        return [GONE if action.key in lost else answer for action, answer in zip(held, answers, strict=True)]
+
     def _ask(self, transaction: Transaction, held: Sequence[ScheduledAction]) -> Sequence[Outcome | Exception]:
         answers = self._state_manager.process(transaction.connection, held) if held else []
+        if not isinstance(answers, Sequence):
+            raise SchedulerError(f"the state manager answered {answers!r}: give a sequence, an answer per job")
         if len(answers) != len(held):
             raise SchedulerError(f"the state manager gave {len(answers)} answers for {len(held)} jobs")
         for answer in answers:
@@ -144,6 +169,15 @@ class Firing:
         if answer.name == BUSY:
             return Return(action, ActionStatus.PENDING, now + BUSY_DELAY, action.attempts)
         return None
+
+    def _put_off(self, action: ScheduledAction) -> list[Ended]:
+        """Somebody's open transaction holds what the action needs: later, and no attempt is counted."""
+        with self._stores.database.transaction() as transaction:
+            later = Return(action, ActionStatus.PENDING, transaction.now + HELD_UP_DELAY, action.attempts)
+            self._stores.settlements.give_back(transaction, self._owner.id, [later])
+            now = transaction.now
+        log_action(action, BUSY, now)
+        return [Ended(action, BUSY)]
 
     def _fail(self, action: ScheduledAction, error: Exception) -> list[Ended]:
         """One attempt of one action failed, and its transaction with it."""

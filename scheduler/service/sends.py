@@ -1,7 +1,8 @@
 """Due sends: checked at the last moment, handed to the handler outside of any transaction, confirmed.
 
 At least once: a process that dies between the handler and the confirmation sends again after the lease, with the
-same idempotency key. The confirmation moves the visit's anchor and timeouts to the instant the mail went out.
+same idempotency key. One that lives remembers what went out, and confirms it once the database is back. The
+confirmation moves the visit's anchor and timeouts to the instant the mail went out.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ from scheduler.service.results import Ended
 from scheduler.settings import Settings
 from scheduler.store.contacts import Contact
 from scheduler.store.database import Transaction
+from scheduler.store.errors import is_transient
 from scheduler.store.settlements import Completion, Return
 from scheduler.store.stores import Stores
+from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
 
 Key = tuple[str, str]
+Ready = tuple[ScheduledAction, SendRequest | Exception]
 
 SMALLEST_BATCH: Final = 1
 
@@ -66,6 +70,7 @@ class Sends:
         self._owner = owner
         self._failures = Failures(settings, metrics)
         self._confirmations = Confirmations(stores, writer)
+        self._unconfirmed: dict[Key, SendResult] = {}
 
     @property
     def batch_size(self) -> int:
@@ -80,13 +85,27 @@ class Sends:
         return ended
 
     def _send_together(self, claimed: Sequence[ScheduledAction]) -> list[Ended]:
-        ready, ended = self._prepare(claimed)
-        attempts = [self._try(action, request) for action, request in ready]
+        sent = [(action, self._unconfirmed[action.key]) for action in claimed if action.key in self._unconfirmed]
+        ready, ended = self._prepare_apart([action for action in claimed if action.key not in self._unconfirmed])
+        attempts = [_Attempt(action, result=result) for action, result in sent]
+        attempts += [self._try(action, request) for action, request in ready]
         return ended + self._conclude(attempts)
 
-    def _prepare(
-        self, claimed: Sequence[ScheduledAction]
-    ) -> tuple[list[tuple[ScheduledAction, SendRequest | Exception]], list[Ended]]:
+    def _prepare_apart(self, claimed: Sequence[ScheduledAction]) -> tuple[list[Ready], list[Ended]]:
+        """`_prepare`, so that one that can't be prepared fails alone."""
+        try:
+            return self._prepare(claimed)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            if len(claimed) == 1:
+                return [(claimed[0], error)], []
+        emit("batch.split", size=len(claimed))
+        middle = len(claimed) // 2
+        (first, ended), (second, more) = map(self._prepare_apart, (claimed[:middle], claimed[middle:]))
+        return first + second, ended + more
+
+    def _prepare(self, claimed: Sequence[ScheduledAction]) -> tuple[list[Ready], list[Ended]]:
         """The last look before sending: what no longer applies ends here, and is not sent."""
         stores = self._stores
         with stores.database.transaction() as transaction:
@@ -97,7 +116,7 @@ class Sends:
             contacts = stores.contacts.read(
                 transaction, ((one.tenant_id, one.contact_id) for one in campaigns.values())
             )
-            ready: list[tuple[ScheduledAction, SendRequest | Exception]] = []
+            ready: list[Ready] = []
             over: list[Completion] = []
             paused: list[Return] = []
             for action in actions:
@@ -122,8 +141,9 @@ class Sends:
             return _Attempt(action, error=request)
         started = time.perf_counter()
         try:
-            result = self._handler(request)
-            return _Attempt(action, result=_checked(result))
+            result = _checked(self._handler(request))
+            self._unconfirmed[action.key] = result
+            return _Attempt(action, result=result)
         except Exception as error:  # noqa: BLE001 - a user's handler
             return _Attempt(action, error=error)
         finally:
@@ -137,9 +157,13 @@ class Sends:
         """Record that mails went out; those whose campaign somebody holds are recorded one by one afterwards."""
         if not sent:
             return []
-        with self._stores.database.transaction() as transaction:
-            completed, waiting = self._confirmations.by_owner(transaction, self._owner.id, sent)
-            now = transaction.now
+
+        def confirm(transaction: Transaction) -> tuple[set[Key], list[Sent], datetime]:
+            return *self._confirmations.by_owner(transaction, self._owner.id, sent), transaction.now
+
+        completed, waiting, now = self._stores.database.run(confirm)
+        for action in {action.key for action, _ in sent} - {action.key for action, _ in waiting}:
+            self._unconfirmed.pop(action, None)
         done = [action for action, _ in sent if action.key in completed]
         for action in done:
             self._tell_ended(action, outcome.SENT, now)
@@ -149,17 +173,29 @@ class Sends:
     def _fail(self, action: ScheduledAction, error: Exception) -> Ended:
         """A failed attempt: again later, or the end of the send and what the plan says about that."""
         permanent = isinstance(error, PermanentSendError) or self._failures.is_last(action)
+        try:
+            returned, held = self._give_back(action, error, permanent=permanent, end_visit=permanent)
+        except Exception as unreadable:
+            if is_transient(unreadable) or not permanent:
+                raise
+            returned, held = self._give_back(action, error, permanent=True, end_visit=False)
+        if held:
+            self._failures.tell(returned, error, _reason(error))
+        return Ended(action, error=error, is_final=held and permanent)
+
+    def _give_back(
+        self, action: ScheduledAction, error: Exception, *, permanent: bool, end_visit: bool
+    ) -> tuple[Return, bool]:
+        """One transaction; raises what makes the campaign or its plan unreadable when the visit is to end too."""
         stores = self._stores
         with stores.database.transaction() as transaction:
-            campaigns = stores.campaigns.lock(transaction, [action.campaign_key]) if permanent else {}
+            campaigns = stores.campaigns.lock(transaction, [action.campaign_key]) if end_visit else {}
             returned = self._returned(action, error, transaction.now, permanent=permanent)
             held = stores.settlements.give_back(transaction, self._owner.id, [returned])
             campaign = campaigns.get(action.campaign_key)
             if held and campaign is not None:
                 self._end_visit(transaction, action, campaign)
-        if held:
-            self._failures.tell(returned, error, _reason(error))
-        return Ended(action, error=error, is_final=bool(held) and permanent)
+        return returned, bool(held)
 
     def _returned(self, action: ScheduledAction, error: Exception, now: datetime, *, permanent: bool) -> Return:
         if permanent:
@@ -169,7 +205,9 @@ class Sends:
 
     def _end_visit(self, transaction: Transaction, action: ScheduledAction, campaign: Campaign) -> None:
         plans = self._stores.plans.load(transaction, [(campaign.tenant_id, campaign.plan_hash)])
-        plan = plans[(campaign.tenant_id, campaign.plan_hash)]
+        plan = plans.get((campaign.tenant_id, campaign.plan_hash))
+        if plan is None:
+            raise SchedulerError(f"plan {campaign.plan_hash} of campaign {campaign.campaign_id!r} is missing")
         event = SendFailed(action.node_visit, action.dedupe_key)
         decision = machine.transition(plan, campaign, event, transaction.now)
         self._writer.write(transaction, [Decided(campaign, decision, action.dedupe_key)])

@@ -44,6 +44,22 @@ class Timeouts:
         self._database.run(lambda transaction: self._insert(transaction, [job]), connection)
         return job.dedupe_key
 
+    def add(self, job: TimeoutJob, run_at: datetime | None) -> bool:
+        """Schedule one timeout for `run_at` (None: held); False when its key exists, in whatever state."""
+        key = (job.tenant_id, job.dedupe_key)
+
+        def insert(transaction: Transaction) -> bool:
+            if not self._insert(transaction, [job]):
+                return False
+            if run_at is None:
+                self._stores.edits.hold(transaction, key)
+                self._stores.pauses.begin(transaction, "action", (job.tenant_id, job.campaign_id), job.dedupe_key)
+            elif run_at != job.scheduled_at:
+                self._stores.edits.reschedule(transaction, key, run_at)
+            return True
+
+        return self._database.run(insert)
+
     def schedule_many(self, jobs: Iterable[TimeoutJob], connection: Any = None) -> ScheduleSummary:
         """Schedule many in one transaction: all of them or, when one is unusable, none."""
         scheduled = total = 0
@@ -132,7 +148,10 @@ class Timeouts:
         return self._database.run(hold, connection)
 
     def resume(self, job_id: str, run_at: datetime | None = None, connection: Any = None) -> bool:
-        """Let a held action go on, at its own instant or at `run_at`; it stays held while its campaign is paused."""
+        """Let a held action go on, at its own instant or moved to `run_at`; it stays held while its campaign is paused.
+
+        False when it is unknown, or stays as it is.
+        """
         key = _key(job_id)
 
         def unhold(transaction: Transaction) -> bool:
@@ -140,6 +159,8 @@ class Timeouts:
             if action is None or action.status != ActionStatus.PAUSED:
                 return False
             self._stores.pauses.end(transaction, "action", action.campaign_key, action.dedupe_key)
+            if run_at is not None and run_at != action.run_at:
+                self._stores.edits.reschedule(transaction, key, run_at)
             campaign = self._stores.campaigns.read(transaction, [action.campaign_key]).get(action.campaign_key)
             if campaign is not None and campaign.status == CampaignStatus.PAUSED:
                 return False

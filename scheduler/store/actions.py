@@ -82,10 +82,14 @@ class Actions:
         )
 
     def insert(self, transaction: Transaction, rows: Sequence[Mapping[str, Any]]) -> set[Key]:
-        """Insert what is not there yet; returns the keys that are new. A key that exists is left as it is."""
+        """Insert what is not there yet; returns the keys that are new. A key that exists is left as it is.
+
+        A twin at work on the same keys is waited for; in key order, so that two don't wait for each other.
+        """
         if not rows:
             return set()
-        given = ([row.get(name) for name in _INSERTED] for row in rows)
+        ordered = sorted(rows, key=lambda row: (row["tenant_id"], row["dedupe_key"]))
+        given = ([row.get(name) for name in _INSERTED] for row in ordered)
         transaction.database.due_at(transaction, min(row["run_at"] for row in rows))
         return {(tenant, key) for tenant, key in transaction.connection.execute(self._insert, self._new.bind(given))}
 

@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Integer, Interval, Text, and_, bindparam, func, literal_column, select, update
+from sqlalchemy import (
+    CTE,
+    FromClause,
+    Integer,
+    Interval,
+    Text,
+    and_,
+    bindparam,
+    column,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from scheduler.domain.action import ActionType, ScheduledAction
 from scheduler.store.actions import Key, action_columns, to_action
@@ -58,25 +71,48 @@ class Claims:
         row = transaction.connection.execute(self._next_due, self._now()).one()
         return NextDue(*row)
 
-    def release_expired(self, transaction: Transaction) -> int:
-        """Claims whose lease ended are due again."""
-        return self._release(transaction, self._table.c.claimed_until < self._real_now(), **self._real())
+    def release_expired(self, transaction: Transaction, but_not_of: str) -> int:
+        """Claims whose lease ended are due again; an owner knows best what of its own is still at work."""
+        expired = and_(self._table.c.claimed_until < self._real_now(), self._table.c.claimed_by != bindparam("owner"))
+        return self._release(transaction, expired, owner=but_not_of, **self._real())
+
+    def expired_own(self, transaction: Transaction, owner: str) -> list[ScheduledAction]:
+        """What `owner` holds past its lease: still at work, or claimed by a statement whose answer was lost."""
+        statement = select(*self._columns).where(
+            self._table.c.status == CLAIMED,
+            self._table.c.claimed_until < self._real_now(),
+            self._table.c.claimed_by == bindparam("owner"),
+        )
+        rows = transaction.connection.execute(statement, {"owner": owner, **self._real()})
+        return [to_action(row) for row in rows]
 
     def release_others(self, transaction: Transaction, owner: str) -> int:
         """Every claim but `owner`'s is due again: only where no other process can be firing."""
         return self._release(transaction, self._table.c.claimed_by != bindparam("owner"), owner=owner)
 
-    def release_own(self, transaction: Transaction, owner: str) -> int:
-        """All that `owner` still holds is due again: on the way out."""
-        return self._release(transaction, self._table.c.claimed_by == bindparam("owner"), owner=owner)
+    def release_own(self, transaction: Transaction, owner: str, *, sends: bool = True) -> int:
+        """All that `owner` still holds is due again: on the way out. Without `sends`, what may be half sent waits."""
+        own = self._table.c.claimed_by == bindparam("owner")
+        if not sends:
+            own = and_(own, self._table.c.action_type == literal_column("'timeout'"))
+        return self._release(transaction, own, owner=owner)
 
     def _release(self, transaction: Transaction, where: Any, **parameters: Any) -> int:
+        """What somebody works on right now, holding its row, is left to him: nobody waits for a worker that hangs."""
+        actions = self._table.c
+        over = (
+            select(actions.tenant_id, actions.dedupe_key)
+            .where(actions.status == CLAIMED, where)
+            .with_for_update(skip_locked=True)
+            .cte("over")
+        )
         statement = (
             update(self._table)
-            .where(self._table.c.status == CLAIMED, where)
+            .where(self._is_among(over))
             .values(status=PENDING, claimed_by=None, claimed_until=None, updated_at=bindparam("at", type_=Instant))
         )
-        return transaction.connection.execute(statement, {**parameters, "at": transaction.now}).rowcount
+        released = statement.returning(actions.dedupe_key)
+        return len(transaction.connection.execute(released, {**parameters, "at": transaction.now}).all())
 
     def _claim_statement(self) -> Any:
         """Lock: the due rows, skipping locked ones. A concurrent twin claims other rows."""
@@ -90,7 +126,19 @@ class Claims:
             .with_for_update(skip_locked=True)
             .cte("due")
         )
-        return self._claiming(and_(actions.tenant_id == due.c.tenant_id, actions.dedupe_key == due.c.dedupe_key))
+        return self._claiming(self._is_among(due))
+
+    def _is_among(self, found: CTE) -> Any:
+        """The row is one of those found, which are looked up by their keys.
+
+        PostgreSQL would rather hash the whole table when they are some hundreds; of an array it expects ten.
+        """
+        keys: FromClause = found
+        if self._database.is_postgresql:
+            arrays = [func.array(select(key).scalar_subquery()) for key in found.c]
+            names = (column("tenant_id", Text), column("dedupe_key", Text))
+            keys = func.unnest(*arrays).table_valued(*names).render_derived("hits")
+        return and_(self._table.c.tenant_id == keys.c.tenant_id, self._table.c.dedupe_key == keys.c.dedupe_key)
 
     def _claim_key_statement(self) -> Any:
         actions = self._table.c

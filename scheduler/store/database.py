@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import contextmanager, nullcontext
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, Text, bindparam, func, inspect, select, true
 
 from scheduler.domain.errors import DatabaseUnavailableError, InvalidInputError
 from scheduler.domain.timing import Clock, SystemClock
 from scheduler.store.errors import is_retried_at_once, translated
-from scheduler.store.foreign import Memory, adopt
-from scheduler.store.sqlite import begin_immediate
+from scheduler.store.foreign import Joined, adopt
+from scheduler.store.sqlite import BUSY_TIMEOUT_SECONDS, begin_immediate
 from scheduler.store.tables import Instant, Tables
+from scheduler.store.version import require_newest, version_of
 
 
 def _nobody(_instant: datetime) -> None:
@@ -34,6 +35,7 @@ Result = TypeVar("Result")
 RACES_LOST: Final = 5
 _INSTALLATION: Final = "timeout_scheduler_installation"
 _CLOCK: Final = select(func.clock_timestamp(type_=Instant))
+_LOCK_TIMEOUT: Final = select(func.set_config("lock_timeout", bindparam("lock_timeout", type_=Text), true()))
 
 
 class Transaction:
@@ -62,6 +64,12 @@ class Transaction:
         """Call back once what was written is committed; in a caller's transaction, once our call is done."""
         self._callbacks.append(callback)
 
+    def wait_at_most(self, patience: timedelta) -> None:
+        """Fail, as a lock timeout, rather than wait longer for anybody's lock. SQLite has its busy timeout instead."""
+        if self.database.is_postgresql:
+            milliseconds = max(int(patience.total_seconds() * 1000), 1)
+            self.connection.execute(_LOCK_TIMEOUT, {"lock_timeout": str(milliseconds)})
+
     def tell(self) -> None:
         """Run the callbacks."""
         for callback in self._callbacks:
@@ -80,7 +88,8 @@ class Database:
         if self.dialect_name not in ("postgresql", "sqlite"):
             raise InvalidInputError("database_url", self.dialect_name, "give a postgresql:// or sqlite:/// URL")
         self.real_clock = SystemClock()
-        self._sqlite_writer = threading.RLock()
+        self._sqlite_writer = threading.Lock()
+        self._writing_thread: int | None = None
         self._installation_id: str | None = None
         self._open: dict[int, Transaction] = {}
         self.wake: Callable[[datetime], None] = _nobody
@@ -109,16 +118,30 @@ class Database:
         Raises DatabaseUnavailableError, SchemaOutdatedError, InvalidInputError (a connection that can't be joined).
         """
         if connection is not None:
-            with translated():
-                installation_id = self.installation_id()
-                joined, memory = adopt(self.engine, connection)
-                self._require_same_database(joined, memory, installation_id)
-                transaction = Transaction(self, joined)
-                yield transaction
-            transaction.tell()
+            with self._joined(connection, writing=True) as joined:
+                yield joined
             return
-        with translated(), self._one_sqlite_writer(), self.engine.connect() as own, own.begin():
-            if not self.is_postgresql:
+        self._require_current()
+        with self.unchecked() as own:
+            yield own
+
+    @contextmanager
+    def reading(self, connection: Any = None) -> Iterator[Transaction]:
+        """A transaction for reading only; it takes no write lock on SQLite."""
+        if connection is not None:
+            with self._joined(connection, writing=False) as joined:
+                yield joined
+            return
+        self._require_current()
+        with self.unchecked(writing=False) as own:
+            yield own
+
+    @contextmanager
+    def unchecked(self, *, writing: bool = True) -> Iterator[Transaction]:
+        """A transaction of our own, whatever schema the database has: for the migration of it."""
+        queue = self._one_sqlite_writer() if writing else nullcontext()
+        with translated(), queue, self.engine.connect() as own, own.begin():
+            if writing and not self.is_postgresql:
                 begin_immediate(own)
             transaction = Transaction(self, own)
             self._open[id(own)] = transaction
@@ -128,19 +151,20 @@ class Database:
                 del self._open[id(own)]
         transaction.tell()
 
+    @contextmanager
+    def _joined(self, connection: Any, *, writing: bool) -> Iterator[Transaction]:
+        """The caller's transaction: nothing is committed or rolled back."""
+        installation_id = self._require_current()
+        with translated():
+            joined = adopt(self.engine, connection, writing=writing)
+            self._require_same_database(joined, installation_id)
+            transaction = Transaction(self, joined.connection)
+            yield transaction
+        transaction.tell()
+
     def transaction_on(self, connection: Connection) -> Transaction:
         """The transaction of ours that `connection` is in, with its reading of the clock."""
         return self._open.get(id(connection)) or Transaction(self, connection)
-
-    @contextmanager
-    def reading(self, connection: Any = None) -> Iterator[Transaction]:
-        """A transaction for reading only; it takes no write lock on SQLite."""
-        if connection is not None:
-            with self.transaction(connection) as joined:
-                yield joined
-            return
-        with translated(), self.engine.connect() as own, own.begin():
-            yield Transaction(self, own)
 
     def run(self, work: Callable[[Transaction], Result], connection: Any = None) -> Result:
         """`work` in a transaction; one of ours that lost a race (deadlock, serialization) is run again."""
@@ -163,28 +187,47 @@ class Database:
         if self.is_postgresql:
             yield
             return
-        with self._sqlite_writer:
+        if self._writing_thread == threading.get_ident():
+            raise InvalidInputError("connection", None, "give the open transaction's: SQLite has one writer at a time")
+        if not self._sqlite_writer.acquire(timeout=BUSY_TIMEOUT_SECONDS):
+            raise DatabaseUnavailableError("another thread of this process keeps writing to the SQLite file")
+        self._writing_thread = threading.get_ident()
+        try:
             yield
+        finally:
+            self._writing_thread = None
+            self._sqlite_writer.release()
 
-    def _require_same_database(self, connection: Connection, memory: Memory, installation_id: str) -> None:
-        """Refuse a caller's connection to some other database; asked once per connection."""
-        if _INSTALLATION not in memory:
-            memory[_INSTALLATION] = self._read_installation(connection)
-        if memory[_INSTALLATION] != installation_id:
-            raise InvalidInputError(
-                "connection", connection.engine.url.database, "give one to the scheduler's own database"
-            )
+    def _require_current(self) -> str:
+        """What tells this database from any other. Asked once, and then the schema's version is looked at too.
 
-    def installation_id(self) -> str:
-        """What tells this database from any other; raises SchemaOutdatedError before the first migration."""
+        Raises SchemaOutdatedError, whatever is called first on a database that wasn't migrated.
+        """
         if self._installation_id is None:
-            with self.reading() as own:
+            with self.unchecked(writing=False) as own:
+                require_newest(version_of(own.connection, self.schema))
                 self._installation_id = self._read_installation(own.connection)
         return self._installation_id
+
+    def _require_same_database(self, joined: Joined, installation_id: str) -> None:
+        """Refuse a caller's connection to some other database; asked once per connection."""
+        if joined.memory.get(_INSTALLATION) != installation_id:
+            table = self.tables.installation
+            is_there = inspect(joined.connection).has_table(table.name, schema=table.schema)
+            if not is_there or self._read_installation(joined.connection) != installation_id:
+                raise InvalidInputError("connection", joined.database_name, "give one to the scheduler's own database")
+            joined.memory[_INSTALLATION] = installation_id
 
     def _read_installation(self, connection: Connection) -> str:
         return str(connection.execute(select(self.tables.installation.c.installation_id)).scalar_one())
 
-    def dispose(self, *, close: bool = True) -> None:
-        """Close the pooled connections; `close=False` in a forked child, where they belong to the parent."""
-        self.engine.dispose(close=close)
+    def dispose(self) -> None:
+        """Close the pooled connections."""
+        self.engine.dispose()
+
+    def forget_parent(self) -> None:
+        """In a forked child: its connections are the parent's, and so may be who holds the lock."""
+        self.engine.dispose(close=False)
+        self._sqlite_writer = threading.Lock()
+        self._writing_thread = None
+        self._open = {}

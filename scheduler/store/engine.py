@@ -21,6 +21,8 @@ _KEEPALIVES: Final = {
     "connect_timeout": 10,
     "application_name": "timeout-scheduler",
 }
+# What is read after a lock has to be what is there: no snapshot of the transaction's start, and no autocommit.
+_ISOLATION: Final = "READ COMMITTED"
 _REMEDY: Final = "give postgresql://user@host/database or sqlite:////absolute/path/to/file.db"
 
 
@@ -65,6 +67,7 @@ def create_database_engine(database_url: str, pool_size: int = 10) -> Engine:
     return create_engine(
         url,
         connect_args=arguments,
+        isolation_level=_ISOLATION,
         pool_size=pool_size,
         max_overflow=10,
         pool_pre_ping=True,
@@ -72,6 +75,16 @@ def create_database_engine(database_url: str, pool_size: int = 10) -> Engine:
         pool_recycle=1800,
         hide_parameters=True,
     )
+
+
+def join_engine(engine: object) -> Engine:
+    """An application's own engine, with the isolation our statements are written for; its pool is shared."""
+    if not isinstance(engine, Engine):
+        raise InvalidInputError("engine", engine, "give a SQLAlchemy Engine (not an AsyncEngine)")
+    if engine.dialect.name == "sqlite":
+        _parse_sqlite_url(engine.url)
+        return engine
+    return engine.execution_options(isolation_level=_ISOLATION)
 
 
 def _create_sqlite_engine(url: URL) -> Engine:

@@ -34,9 +34,18 @@ TRANSIENT_SQLSTATES: Final = {
     "08001": "can't connect",
     "08004": "connection refused",
 }
-RETRIED_AT_ONCE: Final = {"40001", "40P01", "55P03"}
+RETRIED_AT_ONCE: Final = {"40001", "40P01"}
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+_STATEMENT_CANCELED: Final = "57014"
 _MISSING_TABLE: Final = "42P01"
-_SQLITE_TRANSIENT: Final = ("database is locked", "database table is locked", "disk is full", "disk I/O error")
+_SQLITE_TRANSIENT: Final = (
+    "database is locked",
+    "database table is locked",
+    "disk is full",
+    "disk I/O error",
+    "unable to open database file",
+    "attempt to write a readonly database",
+)
 
 
 def sqlstate_of(error: DBAPIError) -> str | None:
@@ -70,6 +79,17 @@ def is_retried_at_once(error: BaseException | None) -> bool:
     return isinstance(error, DBAPIError) and sqlstate_of(error) in RETRIED_AT_ONCE
 
 
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether the server is there and gave up on this one transaction, which a smaller one may escape."""
+    canceled = isinstance(error, DBAPIError) and sqlstate_of(error) == _STATEMENT_CANCELED
+    return canceled or is_retried_at_once(error) or is_lock_timeout(error)
+
+
+def is_lock_timeout(error: BaseException | None) -> bool:
+    """Whether the transaction waited for somebody else's lock for as long as it may."""
+    return isinstance(error, DBAPIError) and sqlstate_of(error) == _LOCK_NOT_AVAILABLE
+
+
 def _is_sqlite(error: DBAPIError) -> bool:
     return type(error.orig).__module__.startswith("sqlite3")
 
@@ -88,7 +108,8 @@ def translated() -> Iterator[None]:
     except DBAPIError as error:
         if _is_missing_table(error):
             raise SchemaOutdatedError(
-                "the tables are missing: run `timeout-scheduler db upgrade` (or TimeoutScheduler.migrate())"
+                f"a table is missing ({describe(error)}): if it is one of timeout-scheduler's, run "
+                "`timeout-scheduler db upgrade` (or TimeoutScheduler.migrate())"
             ) from error
         if is_transient(error):
             raise DatabaseUnavailableError(describe(error)) from error
@@ -101,8 +122,17 @@ def describe(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     first_line = str(error.orig).strip().split("\n")[0]
     if "database is locked" in first_line:
-        return (
-            "another process holds this SQLite file's write lock for longer than the busy timeout, "
-            "or the caller's transaction read before it wrote (begin it with BEGIN IMMEDIATE)"
-        )
+        return _locked(error)
     return f"{type(error.orig).__name__}: {first_line}"
+
+
+def _locked(error: DBAPIError) -> str:
+    if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_BUSY_SNAPSHOT":
+        return (
+            "the transaction read before it wrote, and another one has written since: begin it with BEGIN IMMEDIATE, "
+            "or call the scheduler before the first read"
+        )
+    return (
+        "another transaction holds this SQLite file's write lock for longer than the busy timeout: end it, or give "
+        "its connection"
+    )

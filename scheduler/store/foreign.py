@@ -7,6 +7,7 @@ plain Session, whatever driver is below it.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ import psycopg
 from psycopg.rows import tuple_row
 from sqlalchemy import Connection, Engine
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import StaticPool
 
@@ -27,8 +29,17 @@ _ASYNC_REMEDY: Final = "call this through run_sync: await session.run_sync(lambd
 _remembered: WeakKeyDictionary[psycopg.Connection[Any], dict[Any, Any]] = WeakKeyDictionary()
 
 
-def adopt(engine: Engine, connection: object) -> tuple[Connection, Memory]:
-    """The SQLAlchemy Connection to use for the caller's `connection`, and a place to remember things about it.
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The caller's connection as SQLAlchemy's, with a place to remember things about it."""
+
+    connection: Connection
+    memory: Memory
+    database_name: str | None
+
+
+def adopt(engine: Engine, connection: object, *, writing: bool) -> Joined:
+    """Join the caller's `connection`; `writing` takes SQLite's write lock, unless a transaction is open already.
 
     Raises InvalidInputError for a connection of another kind or database system, or one in autocommit mode.
     """
@@ -38,32 +49,41 @@ def adopt(engine: Engine, connection: object) -> tuple[Connection, Memory]:
         return _adopt_psycopg(engine, connection)
     if isinstance(connection, scoped_session):
         connection = connection()
-    joined = connection.connection() if isinstance(connection, Session) else connection
-    if not isinstance(joined, Connection):
+    joined = _connection_of(connection) if isinstance(connection, Session) else connection
+    if not isinstance(joined, Connection) or joined.closed:
         raise InvalidInputError("connection", connection, _REMEDY)
-    return _adopt_sqlalchemy(engine, joined), joined.info
+    _adopt_sqlalchemy(engine, joined, writing=writing)
+    return Joined(joined, joined.info, joined.engine.url.database)
 
 
-def _adopt_sqlalchemy(engine: Engine, connection: Connection) -> Connection:
+def _connection_of(session: Session) -> Connection:
+    try:
+        return session.connection()
+    except UnboundExecutionError:
+        raise InvalidInputError("connection", "an unbound Session", _REMEDY) from None
+
+
+def _adopt_sqlalchemy(engine: Engine, connection: Connection, *, writing: bool) -> None:
     system = engine.dialect.name
     if connection.dialect.name != system:
         raise InvalidInputError("connection", connection.dialect.name, f"give one to the scheduler's {system} database")
     if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
         _refuse_autocommit()
     if system == "sqlite":
-        _join_sqlite(connection)
+        _join_sqlite(connection, writing=writing)
     elif getattr(connection.connection.dbapi_connection, "autocommit", False) is True:
         _refuse_autocommit()
-    return connection
 
 
-def _join_sqlite(connection: Connection) -> None:
+def _join_sqlite(connection: Connection, *, writing: bool) -> None:
     if not connection.in_transaction():
         connection.begin()
     driver: Any = connection.connection.driver_connection
-    if driver.isolation_level is None and not driver.in_transaction:
+    is_autocommit = driver.isolation_level is None or getattr(driver, "autocommit", None) is True
+    if is_autocommit and not driver.in_transaction:
         _refuse_autocommit()
-    begin_immediate(connection)
+    if writing:
+        begin_immediate(connection)
 
 
 def _refuse_autocommit() -> None:
@@ -72,14 +92,17 @@ def _refuse_autocommit() -> None:
     )
 
 
-def _adopt_psycopg(engine: Engine, connection: psycopg.Connection[Any]) -> tuple[Connection, Memory]:
+def _adopt_psycopg(engine: Engine, connection: psycopg.Connection[Any]) -> Joined:
     if not isinstance(engine.dialect, PGDialect_psycopg):
         raise InvalidInputError("connection", "psycopg", f"give one to the scheduler's {engine.dialect.name} database")
+    if connection.closed:
+        raise InvalidInputError("connection", connection, _REMEDY)
     if connection.autocommit:
         _refuse_autocommit()
     borrowed = _Borrowed(connection)
     pool = StaticPool(lambda: borrowed, dialect=engine.dialect)
-    return Engine(pool, engine.dialect, engine.url).connect(), _remembered.setdefault(connection, {})
+    adopted = Engine(pool, engine.dialect, engine.url).connect()
+    return Joined(adopted, _remembered.setdefault(connection, {}), connection.info.dbname)
 
 
 class _Borrowed:

@@ -1,35 +1,33 @@
 """A list of rows as a table inside one statement, so that a batch is one statement however many rows it has.
 
-PostgreSQL unnests one typed array per column; SQLite reads one JSON text with `json_each`.
+The rows travel as one JSON text, an array of arrays: on both systems, and cheaper to make and to send than typed
+arrays, one per column (docs/explanation/decisions).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
-    Column,
     ColumnElement,
-    Integer,
     Select,
     Table,
     Text,
     bindparam,
+    cast,
     column,
     func,
     literal_column,
     select,
     true,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import ColumnCollection, FromClause
-from sqlalchemy.types import TypeEngine, to_instance
 
-from scheduler.store.tables import Instant, to_text
+from scheduler.store.tables import to_text
 
 Row = Sequence[Any]
 
@@ -41,34 +39,32 @@ class RowSource:
     """
 
     def __init__(self, dialect_name: str, columns: Mapping[str, Any], name: str = "given") -> None:
-        self._name = name
-        self._columns = dict(columns)
         self.is_postgresql = dialect_name == "postgresql"
-        self.table: FromClause = self._unnested() if self.is_postgresql else self._json()
+        self._to_text = _to_postgresql if self.is_postgresql else _to_sqlite
+        self._name = name
+        self.table: FromClause = self._elements(columns)
         self.c: ColumnCollection[str, Any] = self.table.c
 
-    def _unnested(self) -> FromClause:
-        arrays = [
-            bindparam(f"{self._name}_{name}", type_=ARRAY(_array_item(type_))) for name, type_ in self._columns.items()
+    def _elements(self, columns: Mapping[str, Any]) -> FromClause:
+        """One row per element; OFFSET 0 lets PostgreSQL take each element apart once, and not at every mention."""
+        if not self.is_postgresql:
+            each = func.json_each(bindparam(self._name, type_=Text)).table_valued("value", name="element")
+            parts = [
+                func.json_extract(each.c.value, f"$[{place}]", type_=type_).label(name)
+                for place, (name, type_) in enumerate(columns.items())
+            ]
+            return select(*parts).subquery(self._name)
+        document = cast(bindparam(self._name, type_=Text), JSONB)
+        element = func.jsonb_array_elements(document).table_valued(column("value", JSONB), name="element")
+        parts = [
+            cast(element.c.value.op("->>")(literal_column(str(place))), type_).label(name)
+            for place, (name, type_) in enumerate(columns.items())
         ]
-        columns: list[Column[Any]] = [column(name, type_) for name, type_ in self._columns.items()]  # type: ignore[misc]
-        return func.unnest(*arrays).table_valued(*columns).render_derived(self._name)
-
-    def _json(self) -> FromClause:
-        each = func.json_each(bindparam(self._name, type_=Text)).table_valued("value", name=f"{self._name}_json")
-        return select(
-            *(
-                func.json_extract(each.c.value, f"$[{index}]", type_=type_).label(name)
-                for index, (name, type_) in enumerate(self._columns.items())
-            )
-        ).subquery(self._name)
+        return select(*parts).offset(literal_column("0")).subquery(self._name)
 
     def bind(self, rows: Iterable[Row]) -> dict[str, Any]:
         """The parameters that make the source hold `rows`."""
-        if self.is_postgresql:
-            turned = list(zip(*rows, strict=True)) or [()] * len(self._columns)
-            return {f"{self._name}_{name}": list(values) for name, values in zip(self._columns, turned, strict=True)}
-        return {self._name: json.dumps([list(row) for row in rows], default=_as_text)}
+        return {self._name: json.dumps([*rows], default=self._to_text, ensure_ascii=False)}
 
 
 def look_up(
@@ -96,15 +92,15 @@ def look_up(
     return select(*found.c).select_from(source.table.join(found, true()))
 
 
-def _array_item(type_: Any) -> TypeEngine[Any]:
-    """What the driver gets: no per-value processing in Python."""
-    item = to_instance(type_)
-    if isinstance(item, Instant):
-        return TIMESTAMP(timezone=True)
-    return Integer() if isinstance(item, Integer) else Text()
+def _to_sqlite(value: object) -> str:
+    return to_text(_instant(value))
 
 
-def _as_text(value: object) -> str:
+def _to_postgresql(value: object) -> str:
+    return _instant(value).astimezone(UTC).isoformat()
+
+
+def _instant(value: object) -> datetime:
     if isinstance(value, datetime):
-        return to_text(value)
+        return value
     raise TypeError(f"{value!r} can't be part of a row")

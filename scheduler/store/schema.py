@@ -7,21 +7,20 @@ choice, so that they live beside a host application's tables and its own Alembic
 from __future__ import annotations
 
 import io
-from typing import Any, Final
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import ColumnElement, Connection, Executable, inspect, literal_column, select, text
 from sqlalchemy.schema import CreateSchema
 
-from scheduler.domain.errors import InvalidInputError, SchemaOutdatedError
+from scheduler.domain.errors import InvalidInputError
 from scheduler.store.database import Database
+from scheduler.store.version import SCRIPTS, newest_version, require_newest, version_of
 
-VERSION_TABLE: Final = "timeout_scheduler_version"
+__all__ = ["current_version", "newest_version", "require_current", "upgrade", "upgrade_sql"]
+
 _MIGRATION_LOCK: Final = 0x7409_5CED
-_SCRIPTS: Final = "scheduler.store:migrations"
 
 
 def upgrade(database: Database) -> str:
@@ -30,10 +29,10 @@ def upgrade(database: Database) -> str:
     Two processes may do this at once: the second waits, and finds nothing left to do.
     Raises InvalidInputError when foreign tables of the same names are in the way.
     """
-    with database.transaction() as transaction:
+    with database.unchecked() as transaction:
         connection = transaction.connection
         _prepare(database, connection)
-        if _version(database, connection) is None:
+        if version_of(connection, database.schema) is None:
             _refuse_foreign_tables(database, connection)
         command.upgrade(_config(database, connection), "head")
         return newest_version()
@@ -41,27 +40,13 @@ def upgrade(database: Database) -> str:
 
 def current_version(database: Database) -> str | None:
     """The version the database has; None before the first migration."""
-    with database.reading() as transaction:
-        return _version(database, transaction.connection)
-
-
-def newest_version() -> str:
-    """The version this program needs."""
-    config = Config()
-    config.set_main_option("script_location", _SCRIPTS)
-    head = ScriptDirectory.from_config(config).get_current_head()
-    assert head is not None  # noqa: S101 - there is always a first migration
-    return head
+    with database.unchecked(writing=False) as transaction:
+        return version_of(transaction.connection, database.schema)
 
 
 def require_current(database: Database) -> None:
     """Raises SchemaOutdatedError unless the database has exactly the version this program needs."""
-    version = current_version(database)
-    if version != newest_version():
-        raise SchemaOutdatedError(
-            f"the database's schema is {version or 'missing'}, this version needs {newest_version()}: "
-            "run `timeout-scheduler db upgrade` (or TimeoutScheduler.migrate())"
-        )
+    require_newest(current_version(database))
 
 
 def upgrade_sql(database: Database) -> str:
@@ -74,11 +59,12 @@ def upgrade_sql(database: Database) -> str:
 
 def _config(database: Database, connection: Connection | None) -> Config:
     config = Config()
-    config.set_main_option("script_location", _SCRIPTS)
+    config.set_main_option("script_location", SCRIPTS)
     config.attributes.update(
         connection=connection,
         schema=database.schema,
         metadata=database.tables.metadata,
+        preparation=_preparation(database),
         dialect_name=database.dialect_name,
     )
     return config
@@ -89,16 +75,18 @@ def _prepare(database: Database, connection: Connection) -> None:
     if not database.is_postgresql:
         return
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-    if database.schema is not None:
-        connection.execute(CreateSchema(database.schema, if_not_exists=True))
-        connection.execute(
-            text("SELECT set_config('search_path', quote_ident(:schema), true)"), {"schema": database.schema}
-        )
+    for statement in _preparation(database):
+        connection.execute(statement)
 
 
-def _version(database: Database, connection: Connection) -> str | None:
-    options: dict[str, Any] = {"version_table": VERSION_TABLE, "version_table_schema": database.schema}
-    return MigrationContext.configure(connection, opts=options).get_current_revision()
+def _preparation(database: Database) -> list[Executable]:
+    """What makes the scripts, which name no schema, run in the one that was asked for."""
+    if database.schema is None or not database.is_postgresql:
+        return []
+    quoted = database.engine.dialect.identifier_preparer.quote_identifier(database.schema)
+    text_of_it = quoted.replace("'", "''")
+    search_path: ColumnElement[str] = literal_column(f"set_config('search_path', '{text_of_it}', true)")
+    return [CreateSchema(database.schema, if_not_exists=True), select(search_path)]
 
 
 def _refuse_foreign_tables(database: Database, connection: Connection) -> None:

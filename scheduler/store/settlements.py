@@ -102,7 +102,10 @@ class Settlements:
         return self._run(transaction, self._complete_unheld, self._over.bind(rows))
 
     def give_back(self, transaction: Transaction, owner: str, returns: Sequence[Return]) -> set[Key]:
-        """Hand claims back as pending, paused or error; those no longer held are left alone."""
+        """Hand claims back as pending, paused or error; those no longer held are left alone.
+
+        Never waits: one whose row somebody has locked stays claimed until its lease ends.
+        """
         if not returns:
             return set()
         now = transaction.now
@@ -163,21 +166,26 @@ class Settlements:
         )
 
     def _give_back_statement(self) -> Any:
-        given = self._back.c
+        """Lock: the rows nobody else has locked. A campaign that is held may have had its actions changed too."""
+        actions, given = self._table.c, self._back.c
+        changed = ("status", "run_at", "attempts", "last_error", "finished_at")
+        columns = [actions.tenant_id, actions.dedupe_key, *(given[name].label(f"new_{name}") for name in changed)]
+        held = self._held_as(self._back, CLAIMED)
+        free = look_up(self._back, self._table, columns, held, lock=True, skip_locked=True).cte("free")
         return (
             update(self._table)
-            .where(self._held_as(self._back, CLAIMED))
+            .where(actions.tenant_id == free.c.tenant_id, actions.dedupe_key == free.c.dedupe_key)
             .values(
-                status=given.status,
-                run_at=given.run_at,
-                attempts=given.attempts,
-                last_error=func.coalesce(given.last_error, self._table.c.last_error),
-                outcome=case((given.status == ERROR, literal_column("'failed'", Text)), else_=None),
+                status=free.c.new_status,
+                run_at=free.c.new_run_at,
+                attempts=free.c.new_attempts,
+                last_error=func.coalesce(free.c.new_last_error, actions.last_error),
+                outcome=case((free.c.new_status == ERROR, literal_column("'failed'", Text)), else_=None),
                 claimed_until=None,
-                finished_at=given.finished_at,
+                finished_at=free.c.new_finished_at,
                 updated_at=_AT,
             )
-            .returning(self._table.c.tenant_id, self._table.c.dedupe_key)
+            .returning(actions.tenant_id, actions.dedupe_key)
         )
 
     def _of_key(self, given: RowSource, *statuses: Any) -> Any:

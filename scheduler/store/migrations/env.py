@@ -13,6 +13,8 @@ settings = {
 if context.is_offline_mode():
     context.configure(dialect_name=options["dialect_name"], **settings)
     with context.begin_transaction():
+        for statement in options["preparation"]:
+            context.execute(statement)
         context.run_migrations()
 else:
     context.configure(connection=options["connection"], **settings)

@@ -1,0 +1,101 @@
+"""`campaigns show`, `history`, `pause`, `resume`, `stop`: one campaign."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from scheduler.cli.action_commands import COLUMNS
+from scheduler.cli.documents import action_document, campaign_document, labelled, transition_document
+from scheduler.cli.options import ActorOption, CampaignOption, JsonFlag, TenantOption
+from scheduler.cli.output import write_fields, write_json, write_line, write_table
+from scheduler.cli.session import opened
+from scheduler.cli.texts import require_text
+from scheduler.domain.action import UNFINISHED
+from scheduler.domain.campaign import Campaign
+from scheduler.domain.errors import UnknownCampaignError
+
+campaigns = typer.Typer(no_args_is_help=True, help="Show, pause, resume and stop campaigns.")
+
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", metavar="TEXT", help='Why, for the record, such as "on holiday".')
+]
+
+
+@campaigns.command()
+def show(context: typer.Context, tenant: TenantOption, campaign: CampaignOption, *, as_json: JsonFlag = False) -> None:
+    """Show where a campaign is, and what is still to come."""
+    with opened(context) as timeout_scheduler:
+        found = timeout_scheduler.campaigns.find(tenant, campaign)
+        if found is None:
+            raise UnknownCampaignError(tenant, campaign)
+        waiting = timeout_scheduler.list_actions(tenant_id=tenant, campaign_id=campaign, statuses=list(UNFINISHED))
+    if as_json:
+        write_json({**campaign_document(found), "actions": [action_document(action) for action in waiting]})
+        return
+    write_fields(labelled(campaign_document(found)))
+    if waiting:
+        write_line("")
+        rows = [[getattr(action, name) for name in COLUMNS] for action in waiting]
+        write_table([name.replace("_", " ") for name in COLUMNS], rows, title="still to come")
+
+
+@campaigns.command()
+def history(
+    context: typer.Context, tenant: TenantOption, campaign: CampaignOption, *, as_json: JsonFlag = False
+) -> None:
+    """List the visits a campaign has left, the enrolment (visit 0) first."""
+    with opened(context) as timeout_scheduler:
+        transitions = timeout_scheduler.campaigns.history(tenant, campaign)
+    if not transitions:
+        raise UnknownCampaignError(tenant, campaign)
+    documents = [transition_document(one) for one in transitions]
+    if as_json:
+        write_json(documents)
+        return
+    columns = ("node_visit", "from_node_id", "trigger", "to_node_id", "occurred_at", "created_at")
+    write_table(
+        ["visit", "from", "event", "to", "occurred", "left"],
+        [[document[name] for name in columns] for document in documents],
+    )
+
+
+@campaigns.command()
+def pause(
+    context: typer.Context,
+    tenant: TenantOption,
+    campaign: CampaignOption,
+    actor: ActorOption = None,
+    reason: ReasonOption = None,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Hold a campaign: nothing of it fires, and nothing is lost. A finished one is left as it is."""
+    with opened(context) as timeout_scheduler:
+        who, why = require_text("--actor", actor), require_text("--reason", reason)
+        _tell(timeout_scheduler.campaigns.pause(tenant, campaign, actor=who, reason=why), as_json=as_json)
+
+
+@campaigns.command()
+def resume(
+    context: typer.Context, tenant: TenantOption, campaign: CampaignOption, *, as_json: JsonFlag = False
+) -> None:
+    """Let a paused campaign go on: its deadlines move by the length of the pause."""
+    with opened(context) as timeout_scheduler:
+        _tell(timeout_scheduler.campaigns.resume(tenant, campaign), as_json=as_json)
+
+
+@campaigns.command()
+def stop(context: typer.Context, tenant: TenantOption, campaign: CampaignOption, *, as_json: JsonFlag = False) -> None:
+    """End a campaign now, and cancel everything pending for it. A finished one is left as it is."""
+    with opened(context) as timeout_scheduler:
+        _tell(timeout_scheduler.campaigns.stop(tenant, campaign), as_json=as_json)
+
+
+def _tell(campaign: Campaign, *, as_json: bool) -> None:
+    if as_json:
+        write_json(campaign_document(campaign))
+    else:
+        where = f"at {campaign.current_node_id}, visit {campaign.node_visit}"
+        write_line(f"{campaign.tenant_id} {campaign.campaign_id}: {campaign.status}, {where}")

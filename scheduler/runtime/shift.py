@@ -1,0 +1,77 @@
+"""The threads of an executor, from one start of it to its shutdown."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+
+from scheduler.runtime.claimed_job import Submitted
+from scheduler.telemetry.log import emit
+
+Batch = Sequence[Submitted]
+
+
+class Shift:
+    """Threads that work on batches, in the order they are submitted. Thread-safe.
+
+    A new start is a new shift: what is still busy after a shutdown ends with the old one. The threads are daemons,
+    so that one that hangs in somebody's code can't keep the process from leaving.
+    """
+
+    def __init__(self, work: Callable[[Shift, Batch], None], done: Callable[[], None], threads: int, name: str) -> None:
+        self.stopping = threading.Event()
+        self._work = work
+        self._done = done
+        self._is_over = False
+        self._batches: SimpleQueue[Batch | None] = SimpleQueue()
+        self._changed = threading.Condition()
+        self._outstanding: Counter[str] = Counter()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True) for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def outstanding(self) -> int:
+        """How many jobs were submitted and aren't done."""
+        with self._changed:
+            return self._outstanding.total()
+
+    def is_busy_with(self, job_id: str) -> bool:
+        """Whether a thread has this job, or will."""
+        with self._changed:
+            return job_id in self._outstanding
+
+    def submit(self, batch: Batch) -> None:
+        """Have a batch worked on."""
+        with self._changed:
+            self._outstanding.update(one.job_id for one in batch)
+        self._batches.put(batch)
+
+    def wait_idle(self, timeout: float | None) -> bool:
+        """Wait until nothing is outstanding; False when that took longer than `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._outstanding, timeout)
+
+    def end(self) -> None:
+        """Begin no further batch, and let the threads go; doesn't wait for them."""
+        self.stopping.set()
+        self._is_over = True
+        for _ in self._threads:
+            self._batches.put(None)
+
+    def _run(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            try:
+                if not self._is_over:
+                    self._work(self, batch)
+            except BaseException as error:  # noqa: BLE001 - a thread must outlive whatever a batch does to it
+                emit("loop.error", error=f"{type(error).__name__}: {error}")
+            with self._changed:
+                self._outstanding.subtract(one.job_id for one in batch)
+                self._outstanding = +self._outstanding
+                self._changed.notify_all()
+            self._done()
