@@ -162,7 +162,8 @@ class Enroller:
         self._stores.contacts.upsert(transaction, [contacts[key] for key in inserted])
         kept = [decision for key, decision in decisions.items() if key in inserted]
         self._writer.write_enrolled(transaction, kept)
-        transaction.on_commit(lambda: self._tell(kept))
+        if is_logged("campaign.enrolled"):  # else a bulk call would keep every decision until it commits
+            transaction.on_commit(lambda: self._tell(kept))
         return kept
 
     def _plans(
@@ -210,16 +211,15 @@ class Enroller:
 
     @staticmethod
     def _tell(decisions: Sequence[Decision]) -> None:
-        if is_logged("campaign.enrolled"):
-            for decision in decisions:
-                campaign = decision.campaign
-                emit(
-                    "campaign.enrolled",
-                    tenant_id=campaign.tenant_id,
-                    campaign_id=campaign.campaign_id,
-                    plan_hash=campaign.plan_hash,
-                    node_id=campaign.current_node_id,
-                )
+        for decision in decisions:
+            campaign = decision.campaign
+            emit(
+                "campaign.enrolled",
+                tenant_id=campaign.tenant_id,
+                campaign_id=campaign.campaign_id,
+                plan_hash=campaign.plan_hash,
+                node_id=campaign.current_node_id,
+            )
 
 
 def _start(enrolment: Enrolment, plan: CampaignPlan, zone: str | None, now: datetime) -> Decision:

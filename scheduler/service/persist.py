@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from scheduler.domain.action import MAX_VISIT, ActionType, make_dedupe_key
@@ -56,7 +58,10 @@ class DecisionWriter:
         self._stores.campaigns.insert_transitions(transaction, transitions)
         planned = [self._row(decision.campaign, action) for decision in decisions for action in decision.actions]
         self._stores.actions.insert(transaction, planned)
-        transaction.on_commit(lambda: self._tell(decisions))
+        triggers = Counter(transition.trigger for transition in transitions)
+        # A bulk call that kept its decisions until the commit would need memory for all of them.
+        logged = decisions if is_logged("campaign.transitioned") else ()
+        transaction.on_commit(partial(self._tell, triggers, logged))
 
     def _row(self, campaign: Campaign, action: PlannedAction) -> dict[str, Any]:
         grace = self._grace if action.action_type == ActionType.TIMEOUT else timedelta(0)
@@ -88,12 +93,11 @@ class DecisionWriter:
             run_at = retiming.deadline + self._grace
             yield (*campaign.key, campaign.node_visit, retiming.event_type, retiming.deadline, run_at)
 
-    def _tell(self, decisions: Iterable[Decision]) -> None:
-        for decision in decisions:
-            for transition in decision.transitions:
-                self._metrics.transitioned(transition.trigger)
-            if is_logged("campaign.transitioned"):
-                _log_decision(decision)
+    def _tell(self, triggers: Mapping[str, int], logged: Iterable[Decision]) -> None:
+        for trigger, count in triggers.items():
+            self._metrics.transitioned(trigger, count)
+        for decision in logged:
+            _log_decision(decision)
 
 
 def _left(one: Decided) -> Iterable[tuple[str, str, int, str | None]]:

@@ -93,6 +93,8 @@ class Sends:
 
     def _prepare_apart(self, claimed: Sequence[ScheduledAction]) -> tuple[list[Ready], list[Ended]]:
         """`_prepare`, so that one that can't be prepared fails alone."""
+        if not claimed:
+            return [], []
         try:
             return self._prepare(claimed)
         except Exception as error:
@@ -150,8 +152,28 @@ class Sends:
             self._metrics.sent(time.perf_counter() - started)
 
     def _conclude(self, attempts: Sequence[_Attempt]) -> list[Ended]:
-        ended = self._confirm([(one.action, one.result) for one in attempts if one.result is not None])
+        ended = self._confirm_apart([(one.action, one.result) for one in attempts if one.result is not None])
         return ended + [self._fail(one.action, one.error) for one in attempts if one.error is not None]
+
+    def _confirm_apart(self, sent: Sequence[Sent]) -> list[Ended]:
+        """`_confirm`, so that one that can't be recorded ends alone, as `error`: its mail is not sent again."""
+        try:
+            return self._confirm(sent)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            if len(sent) == 1:
+                return [self._give_up(sent[0][0], error)]
+        emit("batch.split", size=len(sent))
+        middle = len(sent) // 2
+        return self._confirm_apart(sent[:middle]) + self._confirm_apart(sent[middle:])
+
+    def _give_up(self, action: ScheduledAction, error: Exception) -> Ended:
+        returned, held = self._give_back(action, error, permanent=True, end_visit=False)
+        self._unconfirmed.pop(action.key, None)
+        if held:
+            self._failures.tell(returned, error, _reason(error))
+        return Ended(action, error=error, is_final=held)
 
     def _confirm(self, sent: Sequence[Sent]) -> list[Ended]:
         """Record that mails went out; those whose campaign somebody holds are recorded one by one afterwards."""
@@ -162,8 +184,8 @@ class Sends:
             return *self._confirmations.by_owner(transaction, self._owner.id, sent), transaction.now
 
         completed, waiting, now = self._stores.database.run(confirm)
-        for action in {action.key for action, _ in sent} - {action.key for action, _ in waiting}:
-            self._unconfirmed.pop(action, None)
+        for key in {action.key for action, _ in sent} - {action.key for action, _ in waiting}:
+            self._unconfirmed.pop(key, None)
         done = [action for action, _ in sent if action.key in completed]
         for action in done:
             self._tell_ended(action, outcome.SENT, now)

@@ -75,6 +75,12 @@ def _one_of(column: str, values: type[ActionStatus | ActionType | CampaignStatus
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
 
 
+def _readable(column: str) -> CheckConstraint:
+    """An instant that Python can hold; one without a value passes."""
+    earliest, latest = "1000-01-01 00:00:00+00", "9000-01-01 00:00:00+00"
+    return CheckConstraint(f"{column} >= '{earliest}' AND {column} < '{latest}'", name=f"{column}_readable")
+
+
 def _required(name: str, type_: Any = Text, default: str | None = None) -> Column[Any]:
     return Column(name, type_, nullable=False, server_default=None if default is None else text(default))
 
@@ -229,6 +235,9 @@ class Tables:
             CheckConstraint(
                 "(status IN ('completed', 'canceled', 'error')) = (finished_at IS NOT NULL)", name="finish_dated"
             ),
+            # `infinity`, or a year before Christ, from another language: every claim that met it would fail.
+            _readable("run_at"),
+            _readable("deadline"),
         )
         pending = text("status = 'pending'")
         claimed = text("status = 'claimed'")

@@ -91,7 +91,9 @@ CREATE TABLE scheduled_actions (
     CONSTRAINT ck_scheduled_actions_status_known CHECK (status IN ('pending', 'claimed', 'paused', 'completed', 'canceled', 'error')),
     CONSTRAINT ck_scheduled_actions_node_visit_counts CHECK (node_visit >= 1),
     CONSTRAINT ck_scheduled_actions_claim_whole CHECK (status <> 'claimed' OR (claimed_by IS NOT NULL AND claimed_until IS NOT NULL)),
-    CONSTRAINT ck_scheduled_actions_finish_dated CHECK ((status IN ('completed', 'canceled', 'error')) = (finished_at IS NOT NULL))
+    CONSTRAINT ck_scheduled_actions_finish_dated CHECK ((status IN ('completed', 'canceled', 'error')) = (finished_at IS NOT NULL)),
+    CONSTRAINT ck_scheduled_actions_run_at_readable CHECK (run_at >= '1000-01-01 00:00:00+00' AND run_at < '9000-01-01 00:00:00+00'),
+    CONSTRAINT ck_scheduled_actions_deadline_readable CHECK (deadline >= '1000-01-01 00:00:00+00' AND deadline < '9000-01-01 00:00:00+00')
 );
 
 -- Claims whose lease ended.

@@ -91,7 +91,9 @@ CREATE TABLE scheduled_actions (
     CONSTRAINT ck_scheduled_actions_status_known CHECK (status IN ('pending', 'claimed', 'paused', 'completed', 'canceled', 'error')),
     CONSTRAINT ck_scheduled_actions_node_visit_counts CHECK (node_visit >= 1),
     CONSTRAINT ck_scheduled_actions_claim_whole CHECK (status <> 'claimed' OR (claimed_by IS NOT NULL AND claimed_until IS NOT NULL)),
-    CONSTRAINT ck_scheduled_actions_finish_dated CHECK ((status IN ('completed', 'canceled', 'error')) = (finished_at IS NOT NULL))
+    CONSTRAINT ck_scheduled_actions_finish_dated CHECK ((status IN ('completed', 'canceled', 'error')) = (finished_at IS NOT NULL)),
+    CONSTRAINT ck_scheduled_actions_run_at_readable CHECK (run_at >= '1000-01-01 00:00:00+00' AND run_at < '9000-01-01 00:00:00+00'),
+    CONSTRAINT ck_scheduled_actions_deadline_readable CHECK (deadline >= '1000-01-01 00:00:00+00' AND deadline < '9000-01-01 00:00:00+00')
 );
 
 -- Claims whose lease ended.
@@ -170,14 +172,33 @@ CREATE TABLE operator_actions (
 
 
 -- Rows from other languages may write an instant as ISO-8601 in any offset ('2026-03-02T12:00:00Z'); it is kept as
--- fixed-width UTC text, so that text order is time order. What is no instant becomes NULL and is refused.
+-- fixed-width UTC text, so that text order is time order. What is no instant (also the 30th of February) is refused: a
+-- row that can't be read would stop every claim that meets it.
 CREATE TRIGGER tr_scheduled_actions_instants AFTER INSERT ON scheduled_actions
-WHEN length(NEW.run_at) <> 26 OR substr(NEW.run_at, 11, 1) <> ' '
-  OR (NEW.deadline IS NOT NULL AND (length(NEW.deadline) <> 26 OR substr(NEW.deadline, 11, 1) <> ' '))
+WHEN NOT (NEW.run_at GLOB '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'
+    AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.run_at, 1, 19), '+0 days') IS substr(NEW.run_at, 1, 19))
+  OR (NEW.deadline IS NOT NULL AND NOT (NEW.deadline GLOB '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'
+    AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.deadline, 1, 19), '+0 days') IS substr(NEW.deadline, 1, 19)))
 BEGIN
   UPDATE scheduled_actions
-  SET run_at = strftime('%Y-%m-%d %H:%M:%f', NEW.run_at) || '000',
-      deadline = CASE WHEN NEW.deadline IS NULL THEN NULL ELSE strftime('%Y-%m-%d %H:%M:%f', NEW.deadline) || '000' END
+  SET run_at = CASE
+    WHEN (NEW.run_at GLOB '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'
+    AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.run_at, 1, 19), '+0 days') IS substr(NEW.run_at, 1, 19))
+    THEN NEW.run_at
+    WHEN NEW.run_at GLOB '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'
+    AND strftime('%Y-%m-%d', substr(NEW.run_at, 1, 10), '+0 days') IS substr(NEW.run_at, 1, 10)
+    THEN coalesce(strftime('%Y-%m-%d %H:%M:%f', NEW.run_at, '+0 days') || '000', RAISE(ABORT, 'run_at is no instant'))
+    ELSE RAISE(ABORT, 'run_at is no instant')
+    END,
+  deadline = CASE
+    WHEN NEW.deadline IS NULL OR (NEW.deadline GLOB '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'
+    AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.deadline, 1, 19), '+0 days') IS substr(NEW.deadline, 1, 19))
+    THEN NEW.deadline
+    WHEN NEW.deadline GLOB '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'
+    AND strftime('%Y-%m-%d', substr(NEW.deadline, 1, 10), '+0 days') IS substr(NEW.deadline, 1, 10)
+    THEN coalesce(strftime('%Y-%m-%d %H:%M:%f', NEW.deadline, '+0 days') || '000', RAISE(ABORT, 'deadline is no instant'))
+    ELSE RAISE(ABORT, 'deadline is no instant')
+    END
   WHERE tenant_id = NEW.tenant_id AND dedupe_key = NEW.dedupe_key;
 END;
 

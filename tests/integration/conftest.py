@@ -8,6 +8,7 @@ import pytest
 
 from scheduler import TimeoutScheduler
 from tests.support.scheduling import make_settings
+from tests.support.stage import Stage
 
 OpenScheduler = Callable[..., TimeoutScheduler]
 
@@ -23,3 +24,9 @@ def open_scheduler() -> Iterator[OpenScheduler]:
             return scheduler
 
         yield open_one
+
+
+@pytest.fixture
+def stage(database_url: str, open_scheduler: OpenScheduler) -> Stage:
+    """A scheduler whose clock stands still at noon; the test runs once on each backend."""
+    return Stage(open_scheduler, database_url)

@@ -126,6 +126,37 @@ def send_at_once(_request: SendRequest) -> SendResult:
     return SendResult()
 
 
+class SpoilsWhatItSends:
+    """A handler that sends all at once, and meanwhile one campaign becomes unreadable."""
+
+    batch_size = HEALTHY + 1
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.spoil: Callable[[], None] = lambda: None
+
+    def __call__(self, request: SendRequest, /) -> SendResult:
+        """Send."""
+        self.sent.append(request.campaign_id)
+        if request.campaign_id == POISONED:
+            self.spoil()
+        return SendResult()
+
+
+def test_a_send_that_cannot_be_recorded_ends_alone_as_error_and_is_not_sent_again(
+    database_url: str, open_scheduler: OpenScheduler
+) -> None:
+    clock, handler = SettableClock(NOON), SpoilsWhatItSends()
+    scheduler = open_scheduler(database_url, clock=clock, send_handler=handler)
+    handler.spoil = lambda: spoil_mail_events(scheduler)
+    enroll(scheduler, SENDING)
+
+    run_until_quiet(scheduler, clock)
+
+    assert outcomes(scheduler, "send") == {("completed", "sent", 0): HEALTHY, ("error", "failed", 1): 1}
+    assert len(handler.sent) == len(set(handler.sent)) == HEALTHY + 1
+
+
 class Allergic:
     """A state manager that can't bear one key: it answers with the error, or raises it."""
 
@@ -133,6 +164,7 @@ class Allergic:
         self._raises = raises
 
     def process(self, connection: Connection, jobs: Sequence[ScheduledAction]) -> Sequence[Outcome | Exception]:  # noqa: ARG002
+        """All are done but one."""
         error = ValueError("not this one")
         if self._raises and any(job.campaign_id == POISONED for job in jobs):
             raise error

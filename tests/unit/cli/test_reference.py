@@ -37,7 +37,7 @@ def _written(parameter: Any) -> str:
 
 def sections() -> dict[str, str]:
     """What stands below each heading."""
-    _, *parts = re.split(r"^## ", PAGE.read_text("utf-8"), flags=re.M)
+    _, *parts = re.split(r"^## ", PAGE.read_text("utf-8"), flags=re.MULTILINE)
     return {heading.strip("`"): text for heading, _, text in (part.partition("\n") for part in parts)}
 
 
