@@ -175,26 +175,26 @@ CREATE TABLE operator_actions (
 -- fixed-width UTC text, so that text order is time order. What is no instant (also the 30th of February) is refused: a
 -- row that can't be read would stop every claim that meets it.
 CREATE TRIGGER tr_scheduled_actions_instants AFTER INSERT ON scheduled_actions
-WHEN NOT (NEW.run_at GLOB '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'
+WHEN NOT (NEW.run_at GLOB '[1-8][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'
     AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.run_at, 1, 19), '+0 days') IS substr(NEW.run_at, 1, 19))
-  OR (NEW.deadline IS NOT NULL AND NOT (NEW.deadline GLOB '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'
+  OR (NEW.deadline IS NOT NULL AND NOT (NEW.deadline GLOB '[1-8][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'
     AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.deadline, 1, 19), '+0 days') IS substr(NEW.deadline, 1, 19)))
 BEGIN
   UPDATE scheduled_actions
   SET run_at = CASE
-    WHEN (NEW.run_at GLOB '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'
+    WHEN (NEW.run_at GLOB '[1-8][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'
     AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.run_at, 1, 19), '+0 days') IS substr(NEW.run_at, 1, 19))
     THEN NEW.run_at
-    WHEN NEW.run_at GLOB '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'
+    WHEN NEW.run_at GLOB '[1-8][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'
     AND strftime('%Y-%m-%d', substr(NEW.run_at, 1, 10), '+0 days') IS substr(NEW.run_at, 1, 10)
     THEN coalesce(strftime('%Y-%m-%d %H:%M:%f', NEW.run_at, '+0 days') || '000', RAISE(ABORT, 'run_at is no instant'))
     ELSE RAISE(ABORT, 'run_at is no instant')
     END,
   deadline = CASE
-    WHEN NEW.deadline IS NULL OR (NEW.deadline GLOB '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'
+    WHEN NEW.deadline IS NULL OR (NEW.deadline GLOB '[1-8][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9].[0-9][0-9][0-9][0-9][0-9][0-9]'
     AND strftime('%Y-%m-%d %H:%M:%S', substr(NEW.deadline, 1, 19), '+0 days') IS substr(NEW.deadline, 1, 19))
     THEN NEW.deadline
-    WHEN NEW.deadline GLOB '[12][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'
+    WHEN NEW.deadline GLOB '[1-8][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*'
     AND strftime('%Y-%m-%d', substr(NEW.deadline, 1, 10), '+0 days') IS substr(NEW.deadline, 1, 10)
     THEN coalesce(strftime('%Y-%m-%d %H:%M:%f', NEW.deadline, '+0 days') || '000', RAISE(ABORT, 'deadline is no instant'))
     ELSE RAISE(ABORT, 'deadline is no instant')

@@ -73,7 +73,8 @@ def test_a_plan_parsed_elsewhere_gets_this_schedulers_timer_defaults(
 ) -> None:
     stage = Stage(open_scheduler, database_url, no_open_after="PT5H")
     plan = CampaignPlan.parse(make_document(wait("a", on("no_open", "b")), wait("b", on("no_open", "stop"))))
-    for number, given in enumerate((plan, make_document(wait("a", on("no_open", "stop"))), plan.hash)):
+    sources: list[Any] = [plan, make_document(wait("a", on("no_open", "stop"))), plan.hash]
+    for number, given in enumerate(sources):
         stage.sm.enroll("acme", f"c-{number}", "k-1", given)
         assert stage.action(1, "no_open", f"c-{number}").deadline == NOON + 5 * HOUR
     stage.run("PT5H")

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from scheduler import SendRequest, SendResult, UnknownCampaignError
+from scheduler import SendRequest, SendResult, TimeoutJob, UnknownCampaignError
 from tests.support.scheduling import query
 from tests.support.stage import Stage
 from tests.support.walk import NOON, on, send, wait
@@ -57,12 +57,19 @@ def test_a_paused_campaign_takes_events_and_its_new_actions_are_born_paused(stag
     assert stage.campaign().anchor_at == NOON + 6 * HOUR
 
 
-def test_a_timeout_that_finds_its_campaign_paused_waits_too(stage: Stage) -> None:
+def test_a_timeout_scheduled_into_a_paused_campaign_waits_too(stage: Stage) -> None:
     stage.enroll(WAIT, NEXT)
-    stage.ts.cancel("acme:c-1:a:1:timeout:no_open")
     stage.sm.pause("acme", "c-1")
-    held = stage.ts.list_actions(statuses=["paused"])
-    assert held == []
+    job = TimeoutJob(
+        tenant_id="acme", campaign_id="c-1", contact_id="k-1", node_id="a", event_type="no_reply", scheduled_at=NOON
+    )
+    stage.ts.schedule(job)
+    assert stage.run() == 0
+    action = stage.action(1, "no_reply")
+    assert (action.status, action.run_at, action.attempts) == ("paused", NOON, 0)
+    stage.sm.resume("acme", "c-1")
+    assert stage.run() == 1
+    assert stage.states()[1, "no_reply"] == "no_transition"
 
 
 @pytest.mark.parametrize("event_type", ["unsubscribed", "bounced", "spamreport"])

@@ -79,7 +79,7 @@ def are_completed(scheduler: TimeoutScheduler, jobs: Sequence[TimeoutJob]) -> Ca
     keys = {job.dedupe_key for job in jobs}
 
     def ask() -> bool:
-        completed = scheduler.list_actions(statuses=["completed"], limit=max(len(keys), 1) + 1)
+        completed = scheduler.list_actions(statuses=["completed"], limit=10_000)
         return keys <= {action.dedupe_key for action in completed}
 
     return ask
