@@ -111,5 +111,8 @@ def _is_delay(value: object) -> bool:
 
 def shorten(value: object, limit: int = 200) -> str:
     """`repr(value)`, cut so that a bad value can't flood a terminal or a log line."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} nested too deeply to be shown"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -223,7 +223,9 @@ def _mail_visit(event: IncomingEvent, campaign: Campaign | None, mail: Mail | No
 def _derived_id(event: IncomingEvent, campaign: Campaign | None, mail_visit: int | None, occurred_at: datetime) -> str:
     """From campaign, visit, type and instant: an event without an id counts once per instant."""
     campaign_id = campaign.campaign_id if campaign is not None else event.campaign_id or event.message_id
-    visit = mail_visit if mail_visit is not None else (campaign.node_visit if campaign is not None else 0)
+    visit: int | str = mail_visit or (campaign.node_visit if campaign is not None else 0)
+    if mail_visit is None and event.node_id is not None:  # of an earlier mail: not what came without a node
+        visit = event.node_id
     parts = json.dumps([campaign_id, visit, event.event_type, occurred_at.isoformat()])
     return f"derived:{sha256(parts.encode()).hexdigest()[:32]}"
 

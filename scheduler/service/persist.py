@@ -41,7 +41,8 @@ class DecisionWriter:
     def write(self, transaction: Transaction, decided: Sequence[Decided]) -> None:
         """Transitions, cancellations, the campaigns' new state and their new actions: all of it or nothing."""
         changes, campaigns = self._stores.changes, self._stores.campaigns
-        changes.cancel_left(transaction, [row for one in decided for row in _left(one)])
+        changes.cancel_left(transaction, [_left(one) for one in decided if one.decision.transitions], "visit left")
+        changes.cancel_left(transaction, [_left(one) for one in decided if _ends_here(one)], "campaign ended")
         changes.cancel_answered(transaction, [row for one in decided for row in _answered(one)])
         changes.retime(transaction, [row for one in decided for row in self._retimed(one)])
         campaigns.update(
@@ -100,12 +101,15 @@ class DecisionWriter:
             _log_decision(decision)
 
 
-def _left(one: Decided) -> Iterable[tuple[str, str, int, str | None]]:
-    decision = one.decision
-    if decision.ends:
-        yield (*one.before.key, MAX_VISIT, one.fired_key)
-    elif decision.transitions:
-        yield (*one.before.key, decision.campaign.node_visit - 1, one.fired_key)
+def _left(one: Decided) -> tuple[str, str, int, str | None]:
+    """The visits that are over: all of them when the campaign is."""
+    last = MAX_VISIT if one.decision.ends else one.decision.campaign.node_visit - 1
+    return (*one.before.key, last, one.fired_key)
+
+
+def _ends_here(one: Decided) -> bool:
+    """Whether the campaign ends at the node where it stands: a send that will never go out."""
+    return one.decision.ends and not one.decision.transitions
 
 
 def _answered(one: Decided) -> Iterable[tuple[Any, ...]]:

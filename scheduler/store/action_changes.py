@@ -48,11 +48,13 @@ class ActionChanges:
         self._cancel_campaign = self._canceling(unfinished)
         self._cancel_node = self._canceling(and_(unfinished, self._table.c.node_id == bindparam("node")))
 
-    def cancel_left(self, transaction: Transaction, rows: Sequence[tuple[str, str, int, str | None]]) -> int:
-        """Cancel what is unfinished of visits left: (tenant, campaign, last visit left, key that fires just now)."""
+    def cancel_left(
+        self, transaction: Transaction, rows: Sequence[tuple[str, str, int, str | None]], reason: str
+    ) -> int:
+        """Cancel what is unfinished of visits that are over: (tenant, campaign, last of them, key that fires now)."""
         if not rows:
             return 0
-        return self._run(transaction, self._cancel_left, {**self._left.bind(rows), "reason": "visit left"})
+        return self._run(transaction, self._cancel_left, {**self._left.bind(rows), "reason": reason})
 
     def cancel_answered(self, transaction: Transaction, rows: Sequence[tuple[str, str, int, str, datetime]]) -> int:
         """Cancel timeouts a real event answered: (tenant, campaign, visit, timeout, when the event occurred)."""

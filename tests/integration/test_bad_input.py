@@ -107,8 +107,8 @@ CALLS: list[tuple[str, Call]] = [
         ("campaign_id", lambda stage, name=name: getattr(stage.sm, name)("acme", LONG))
         for name in ("pause", "resume", "stop", "find", "history")
     ),
-    ("job", lambda stage: stage.ts.schedule({"tenant_id": "acme"})),
-    ("jobs", lambda stage: stage.ts.schedule_many([{"tenant_id": "acme"}])),
+    ("job", lambda stage: stage.ts.schedule({"tenant_id": "acme"})),  # type: ignore[arg-type]
+    ("jobs", lambda stage: stage.ts.schedule_many([{"tenant_id": "acme"}])),  # type: ignore[list-item]
     *(
         ("job_id", lambda stage, name=name, value=value: getattr(stage.ts, name)(value))
         for name in ("cancel", "retry", "find")

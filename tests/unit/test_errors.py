@@ -82,3 +82,10 @@ def test_a_retry_refuses_what_is_no_delay(after: object) -> None:
 def test_a_bad_value_cant_flood_a_terminal() -> None:
     assert shorten("x" * 1000) == "'" + "x" * 198 + "…"
     assert len(str(InvalidInputError("plan", "x" * 1_000_000, "write less"))) < 300
+
+
+def test_a_value_nested_too_deeply_is_still_told() -> None:
+    deep: list[object] = []
+    for _ in range(50_000):
+        deep = [deep]
+    assert "nested too deeply" in str(InvalidInputError("metadata", deep, "give less"))
