@@ -5,6 +5,7 @@ has its own server: it starts in a second, and workers that share nothing need n
 other's server.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.telemetry.log import _Rendering
 from tests.support.postgres import PostgresServer
 
 _BACKENDS = ("sqlite", "postgresql")
@@ -95,3 +97,18 @@ def _migrate(url: str) -> None:
 
     with closing(TimeoutScheduler(url)) as scheduler:
         scheduler.migrate()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command run in this process sets logging up for all of it; the next test must not notice."""
+    known = logging.root.manager.loggerDict.values()
+    loggers = [logging.getLogger(), *(one for one in known if isinstance(one, logging.Logger))]
+    before = [(one, one.level, one.disabled, one.propagate, list(one.handlers)) for one in loggers]
+    looks = (_Rendering.renderer, _Rendering.stamp)
+    yield
+    for logger, level, disabled, propagate, handlers in before:
+        logger.setLevel(level)
+        logger.disabled, logger.propagate = disabled, propagate
+        logger.handlers[:] = handlers
+    _Rendering.renderer, _Rendering.stamp = looks

@@ -87,7 +87,7 @@ def look_up(
         return select(*columns).select_from(source.table.join(table, where))
     inner = select(*columns).select_from(table).where(where).offset(literal_column("0"))
     if lock:
-        inner = inner.with_for_update(of=table, skip_locked=skip_locked)
+        inner = inner.with_for_update(skip_locked=skip_locked)
     found = inner.lateral("found")
     return select(*found.c).select_from(source.table.join(found, true()))
 

@@ -453,7 +453,7 @@ HOT: dict[str, tuple[Callable[[Stores, Transaction], object], set[str]]] = {
     ),
     "cancel left": (
         lambda stores, transaction: stores.changes.cancel_left(
-            transaction, [(f"t-{number % 10}", f"c-{number}", 1, None) for number in range(500)]
+            transaction, [(f"t-{number % 10}", f"c-{number}", 1, None) for number in range(500)], "visit left"
         ),
         {"ix_scheduled_actions_unfinished"},
     ),

@@ -12,7 +12,7 @@ from scheduler.domain import machine
 from scheduler.domain.action import ActionStatus
 from scheduler.domain.campaign import Campaign, CampaignStatus, MailEvents
 from scheduler.domain.decision import CampaignEvent, Decision, RealEvent, SendConfirmed, SendFailed, TimeoutExpired
-from scheduler.domain.event import counter_event, counts_as
+from scheduler.domain.event import MAIL_EVENTS, counter_event, counts_as, is_synthetic
 from scheduler.domain.plan import CampaignPlan
 from tests.strategies import REAL_EVENTS, SYNTHETIC_EVENTS, plans
 from tests.support.walk import NOON, Walk, make_document, on, send, wait
@@ -20,9 +20,9 @@ from tests.support.walk import NOON, Walk, make_document, on, send, wait
 AT_ONCE = timedelta(0)
 STEPS = tuple(timedelta(seconds=seconds) for seconds in (0, 1, 1800, 3600, 86_400, 259_200, 2_592_000))
 SHIFTS = (*STEPS, *(-step for step in STEPS))
-EVENT_TYPES = (*REAL_EVENTS, "unsubscribed", "meeting_booked")
+EVENT_TYPES = ("opened", "opened", "clicked", "clicked", *REAL_EVENTS, "meeting_booked", "unsubscribed")
 TIMEOUT_TYPES = (*SYNTHETIC_EVENTS, "opened")
-KINDS = ("real", "real", "real", "due", "due", "timeout", "sent", "sent", "failed")
+KINDS = (*["real"] * 4, *["wanted"] * 6, *["due"] * 4, *["sent"] * 4, "timeout", "failed")
 OUTCOMES: dict[type, set[str]] = {
     RealEvent: {"transitioned", "recorded", "late", "duplicate", "ignored", "failed"},
     TimeoutExpired: {
@@ -45,6 +45,7 @@ class Step:
     """Some time passes, then something happens: to the current visit, or (`aim`) to an earlier or later one.
 
     `shift` is when it occurred, counted from then; `is_sent` whether the visit's mail is out when a timeout is due.
+    What is `wanted` is an event that the current node has a transition on.
     """
 
     kind: str
@@ -61,6 +62,8 @@ class Step:
         match self.kind:
             case "real":
                 return RealEvent(self.event_type, walk.now + self.shift, mail, "e-1")
+            case "wanted":
+                return RealEvent(self._wanted(walk), walk.now + self.shift, walk.campaign.mail_visit, "e-1")
             case "sent":
                 return SendConfirmed(visit, walk.now + self.shift)
             case "failed":
@@ -69,6 +72,11 @@ class Step:
                 return self._due(walk)
             case _:
                 return TimeoutExpired(self.event_type, walk.node, visit, walk.now + self.shift, "k-timeout")
+
+    def _wanted(self, walk: Walk) -> str:
+        edges = walk.plan.node(walk.node).edges
+        wanted = [edge.on for edge in edges if not is_synthetic(edge.on)] or [self.event_type]
+        return wanted[EVENT_TYPES.index(self.event_type) % len(wanted)]
 
     def _due(self, walk: Walk) -> TimeoutExpired:
         due = sorted((deadline, event_type) for event_type, deadline in walk.timers.items())
@@ -143,7 +151,7 @@ def journeys() -> st.SearchStrategy[Journey]:
     """Ways through generated plans."""
     starts = st.sampled_from((NOON, NOON, NOON + STEPS[-2], NOON - STEPS[-2]))
     return st.builds(
-        Journey, documents(), starts, st.sampled_from((False, False, True)), st.lists(steps(), max_size=10)
+        Journey, documents(), starts, st.sampled_from((False, False, True)), st.lists(steps(), min_size=2, max_size=12)
     )
 
 
@@ -160,6 +168,10 @@ REPLIED = journey(
     steps=(Step("real", "replied"),),
 )
 """The reply leads on; taken again at the next node, it would lead on once more."""
+CLICKED = journey(
+    wait("a", on("opened", "b")), wait("b", on("no_open", "stop", after="P1D")), steps=(Step("real", "clicked"),)
+)
+"""The click counts as an open; taken again, it would be recorded as one more click."""
 NOT_SYNTHETIC = journey(send("a", on("no_open", "stop")), steps=(Step("real", "opened"), Step("timeout", "opened")))
 """A timeout of a real event, as a row from elsewhere may be, has no counter-event."""
 CLICKED_LATE = journey(
@@ -204,6 +216,7 @@ def test_terminal_states_absorb(way: Journey) -> None:
 @given(journeys())
 @example(BOUNCED)
 @example(REPLIED)
+@example(CLICKED)
 @example(CLICKED_LATE)
 def test_delivering_anything_twice_changes_nothing(way: Journey) -> None:
     walk = way.walk()
@@ -303,6 +316,17 @@ def test_who_did_it_in_time_isnt_moved_by_its_timeout(way: Journey) -> None:
 
 @checked
 @given(journeys())
+def test_what_is_about_an_earlier_mail_moves_nobody(way: Journey) -> None:
+    for moment in way.moments(way.walk()):
+        event, mail_visit = moment.event, moment.before.mail_visit
+        if not isinstance(event, RealEvent) or event.event_type not in MAIL_EVENTS or moment.before.is_finished:
+            continue
+        if mail_visit is not None and event.mail_visit != mail_visit:
+            assert moment.decision == Decision(moment.before, "late")
+
+
+@checked
+@given(journeys())
 def test_a_paused_campaign_makes_nothing_pending_and_an_active_one_nothing_paused(way: Journey) -> None:
     for moment in way.moments(way.walk()):
         if moment.before.status == CampaignStatus.PAUSED:
@@ -328,6 +352,8 @@ def test_time_never_goes_backwards(way: Journey) -> None:
         else:
             assert after.node_entered_at == before.node_entered_at
         assert after.node_entered_at <= max(moment.now, way.start_at)
+        if isinstance(moment.event, SendConfirmed) and after.anchor_at != before.anchor_at:
+            assert after.anchor_at <= moment.now
 
 
 @checked
