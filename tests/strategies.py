@@ -31,9 +31,7 @@ def instants() -> st.SearchStrategy[datetime]:
     """Aware UTC instants, to the microsecond, in years whose clock changes are on record or ruled."""
     seconds = st.integers(int(_EARLIEST.timestamp()), int(_LATEST.timestamp()))
     whole = seconds.map(lambda second: datetime.fromtimestamp(second, UTC))
-    return st.builds(
-        lambda instant, part: instant + part, whole, st.timedeltas(timedelta(0), timedelta(seconds=1))
-    )
+    return st.builds(lambda instant, part: instant + part, whole, st.timedeltas(timedelta(0), timedelta(seconds=1)))
 
 
 def durations() -> st.SearchStrategy[Duration]:
@@ -44,12 +42,8 @@ def durations() -> st.SearchStrategy[Duration]:
 
 def wall_times() -> st.SearchStrategy[time]:
     """Local times of day to the second, often near the hours at which clocks change."""
-    near_changes = st.builds(
-        time, st.integers(0, 4), st.sampled_from((0, 15, 30, 45)), st.sampled_from((0, 1))
-    )
-    return st.one_of(
-        near_changes, st.builds(time, st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
-    )
+    near_changes = st.builds(time, st.integers(0, 4), st.sampled_from((0, 15, 30, 45)), st.sampled_from((0, 1)))
+    return st.one_of(near_changes, st.builds(time, st.integers(0, 23), st.integers(0, 59), st.integers(0, 59)))
 
 
 def quiet_hours() -> st.SearchStrategy[QuietHours]:

@@ -73,9 +73,7 @@ def test_wheel_holds_sql_config_and_the_mark_of_a_typed_package(wheel: Path) -> 
     assert "scheduler/_config/timeout-scheduler.env.example" in expected
 
 
-def test_source_distribution_makes_the_same_wheel(
-    wheel: Path, source_distribution: Path, tmp_path: Path
-) -> None:
+def test_source_distribution_makes_the_same_wheel(wheel: Path, source_distribution: Path, tmp_path: Path) -> None:
     pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source_distribution))
 
     assert contents_of(tmp_path / wheel.name) == contents_of(wheel)
@@ -161,9 +159,7 @@ def base_environment(tmp_path_factory: pytest.TempPathFactory, wheel: Path, whee
 
 
 @pytest.fixture(scope="module")
-def daemon_environment(
-    tmp_path_factory: pytest.TempPathFactory, wheel: Path, wheelhouse: Path
-) -> Environment:
+def daemon_environment(tmp_path_factory: pytest.TempPathFactory, wheel: Path, wheelhouse: Path) -> Environment:
     """Nothing but the install with the extra `daemon`."""
     return make_environment(tmp_path_factory.mktemp("daemon"), f"{wheel}[daemon]", wheelhouse)
 

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +54,10 @@ def count(scheduler: TimeoutScheduler, statement: str) -> int:
     return int(query(scheduler, statement)[0][0])
 
 
+def has_left(scheduler: TimeoutScheduler, visits: int) -> bool:
+    return count(scheduler, "SELECT count(*) FROM campaign_transitions WHERE node_visit > 0") >= visits
+
+
 @pytest.mark.parametrize("deaths", [[100, 700, 1_300]])
 def test_every_transition_happens_once_though_the_daemon_is_killed_again_and_again(
     database_url: str, tmp_path: Path, deaths: list[int]
@@ -61,17 +66,16 @@ def test_every_transition_happens_once_though_the_daemon_is_killed_again_and_aga
     write_contacts(tmp_path)
     env = environment(database_url)
     run_command(tmp_path, env, "enroll", "--tenant", "acme", "--plan", "plan.json", "--from", "contacts.jsonl")
-    left = "SELECT count(*) FROM campaign_transitions WHERE node_visit > 0"
     scheduler = TimeoutScheduler(database_url)
-    assert CONTACTS == count(scheduler, "SELECT count(*) FROM contact_campaigns WHERE status = 'active'")
+    assert count(scheduler, "SELECT count(*) FROM contact_campaigns WHERE status = 'active'") == CONTACTS
     for death in deaths:
         with running(tmp_path, env) as daemon:
-            eventually(lambda death=death: count(scheduler, left) >= death, timeout=60)
+            eventually(partial(has_left, scheduler, death), timeout=60)
             daemon.kill()
-        assert count(scheduler, left) < 2 * CONTACTS, "it was killed too late to show anything"
+        assert not has_left(scheduler, 2 * CONTACTS), "it was killed too late to show anything"
     with running(tmp_path, env) as daemon:
-        eventually(lambda: count(scheduler, left) >= 2 * CONTACTS, timeout=60)
-        assert 0 == daemon.terminate()
+        eventually(partial(has_left, scheduler, 2 * CONTACTS), timeout=60)
+        assert daemon.terminate() == 0
 
     rows = query(
         scheduler,
@@ -81,8 +85,8 @@ def test_every_transition_happens_once_though_the_daemon_is_killed_again_and_aga
     histories: dict[str, list[Any]] = {}
     for campaign_id, *rest in rows:
         histories.setdefault(campaign_id, []).append(tuple(rest))
-    assert CONTACTS == len(histories)
+    assert len(histories) == CONTACTS
     assert all(history == HISTORY for history in histories.values())
     actions = Counter(tuple(row) for row in query(scheduler, "SELECT status, outcome FROM scheduled_actions"))
-    assert {("completed", "transitioned"): 2 * CONTACTS, ("canceled", "visit left"): CONTACTS} == dict(actions)
+    assert dict(actions) == {("completed", "transitioned"): 2 * CONTACTS, ("canceled", "visit left"): CONTACTS}
     scheduler.close()

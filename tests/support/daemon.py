@@ -31,7 +31,9 @@ def environment(database_url: str, **more: str) -> dict[str, str]:
 
 def run_command(folder: Path, env: Mapping[str, str], *words: str) -> str:
     """Run the command to its end, in `folder`; returns what it printed. Fails unless it exits with 0."""
-    done = subprocess.run([COMMAND, *words], cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [COMMAND, *words], cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

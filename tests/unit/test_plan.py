@@ -171,9 +171,7 @@ def test_an_unknown_node_is_an_input_error() -> None:
 
 def test_nodes_that_are_a_loop_are_accepted() -> None:
     first = make_node("a", transitions=[{"on": "no_open", "to": "b"}, {"on": "opened", "to": "b"}])
-    second = make_node(
-        "b", action="wait", transitions=[{"on": "no_click", "to": "a"}, {"on": "clicked", "to": "b"}]
-    )
+    second = make_node("b", action="wait", transitions=[{"on": "no_click", "to": "a"}, {"on": "clicked", "to": "b"}])
     assert CampaignPlan.parse(make_plan(first, second)).warnings == ()
 
 
@@ -314,9 +312,7 @@ def test_of_several_transitions_on_one_synthetic_event_the_earliest_counts(
 ) -> None:
     targets = [make_node(f"b{index}") for index in range(len(delays))]
     edges = [{"on": "no_open", "to": f"b{index}", "after": delay} for index, delay in enumerate(delays)]
-    plan = CampaignPlan.parse(
-        make_plan(make_node(transitions=[{"on": "opened", "to": "stop"}, *edges]), *targets)
-    )
+    plan = CampaignPlan.parse(make_plan(make_node(transitions=[{"on": "opened", "to": "stop"}, *edges]), *targets))
     assert [timer.to for timer in plan.node("a").timers] == [f"b{chosen}"]
     assert len(plan.warnings) == len(delays) - 1
     assert all("never used" in warning.remedy for warning in plan.warnings)
@@ -467,9 +463,7 @@ def test_a_cycle_that_takes_no_time_is_a_fault(first: dict[str, Any], second: di
     [
         make_node("b", transitions=[{"on": "no_open", "to": "a", "after": "PT1S"}]),
         make_node("b", transitions=[{"on": "opened", "to": "a", "after": "PT0S"}]),
-        make_node(
-            "b", transitions=[{"on": "no_open", "to": "a", "after": "PT0S"}], schedule={"delay": "PT1S"}
-        ),
+        make_node("b", transitions=[{"on": "no_open", "to": "a", "after": "PT0S"}], schedule={"delay": "PT1S"}),
     ],
 )
 def test_a_cycle_with_a_delay_or_a_real_event_is_accepted(second: dict[str, Any]) -> None:
@@ -569,9 +563,7 @@ JSON_VALUES = st.recursive(
 
 @settings(deadline=None)
 @given(plans(), st.data())
-def test_a_plan_with_any_part_replaced_is_a_plan_or_a_plan_error(
-    document: dict[str, Any], data: st.DataObject
-) -> None:
+def test_a_plan_with_any_part_replaced_is_a_plan_or_a_plan_error(document: dict[str, Any], data: st.DataObject) -> None:
     part: Any = document
     while True:
         key = data.draw(st.sampled_from(list(part) if isinstance(part, dict) else range(len(part))))
@@ -612,9 +604,7 @@ def test_a_file_that_cant_be_read_is_an_input_error(tmp_path: Path, name: str) -
         (["no_bounce", "no_open"], None),
     ],
 )
-def test_a_node_that_a_contact_may_never_leave_is_warned_of(
-    transitions: list[str], remedy: str | None
-) -> None:
+def test_a_node_that_a_contact_may_never_leave_is_warned_of(transitions: list[str], remedy: str | None) -> None:
     node = make_node(transitions=[{"on": event, "to": "stop"} for event in transitions])
     warnings = warnings_of(make_plan(node, defaults={"timers": {"no_bounce_after": "P1D"}}))
     assert (remedy is None) == (warnings == {})
@@ -641,9 +631,7 @@ def test_a_node_that_a_contact_may_never_leave_is_warned_of(
             "did you mean 'after'",
         ),
         (
-            make_plan(
-                make_node(), {"id": "stop", "action": "stop", "transitions": [{"on": "opened", "to": "a"}]}
-            ),
+            make_plan(make_node(), {"id": "stop", "action": "stop", "transitions": [{"on": "opened", "to": "a"}]}),
             "$.nodes[1].transitions",
             "never left",
         ),
@@ -653,16 +641,12 @@ def test_a_node_that_a_contact_may_never_leave_is_warned_of(
             "only a send node",
         ),
         (
-            make_plan(
-                make_node(transitions=[{"on": "opened", "to": "stop", "after": "P2D", "within": "P1D"}])
-            ),
+            make_plan(make_node(transitions=[{"on": "opened", "to": "stop", "after": "P2D", "within": "P1D"}])),
             "$.nodes[0].transitions[0].within",
             "no event can be in time",
         ),
         (
-            make_plan(
-                make_node(transitions=[{"on": "no_open", "to": "stop", "after": "P1D", "within": "P2D"}])
-            ),
+            make_plan(make_node(transitions=[{"on": "no_open", "to": "stop", "after": "P1D", "within": "P2D"}])),
             "$.nodes[0].transitions[0].within",
             "ignored",
         ),

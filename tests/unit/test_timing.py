@@ -162,9 +162,7 @@ def test_a_bad_duration_is_refused_and_told_why(value: object, remedy: str) -> N
 
 def test_a_day_is_24_hours_also_when_the_clocks_change() -> None:
     before_change = local(BERLIN, 2026, 3, 28, 12, 0)
-    assert Duration(exact=timedelta(days=1)).add_to(before_change, BERLIN) == local(
-        BERLIN, 2026, 3, 29, 13, 0
-    )
+    assert Duration(exact=timedelta(days=1)).add_to(before_change, BERLIN) == local(BERLIN, 2026, 3, 29, 13, 0)
 
 
 @pytest.mark.parametrize(
@@ -186,9 +184,7 @@ def test_a_month_is_a_step_of_the_local_calendar(start: datetime, months: int, e
 def test_a_month_that_ends_in_a_gap_moves_forward() -> None:
     start = local(BERLIN, 2026, 2, 28, 2, 30)
     assert Duration(months=1).add_to(start, BERLIN) == local(BERLIN, 2026, 3, 28, 2, 30)
-    assert Duration(months=1).add_to(local(BERLIN, 2026, 3, 1, 2, 30), BERLIN) == local(
-        BERLIN, 2026, 4, 1, 2, 30
-    )
+    assert Duration(months=1).add_to(local(BERLIN, 2026, 3, 1, 2, 30), BERLIN) == local(BERLIN, 2026, 4, 1, 2, 30)
     into_the_gap = Duration(months=2).add_to(local(BERLIN, 2026, 1, 29, 2, 30), BERLIN)
     assert into_the_gap == local(BERLIN, 2026, 3, 29, 3, 30)
 
@@ -355,9 +351,7 @@ def test_an_instant_outside_quiet_hours_stays_and_one_inside_waits_for_the_end(
 
 @settings(deadline=None)
 @given(quiet_hours(), st.data())
-def test_around_a_clock_change_the_next_allowed_instant_isnt_quiet(
-    window: QuietHours, data: st.DataObject
-) -> None:
+def test_around_a_clock_change_the_next_allowed_instant_isnt_quiet(window: QuietHours, data: st.DataObject) -> None:
     zone = data.draw(zones())
     change = data.draw(st.sampled_from(_changes_of(zone)))
     instant = change + data.draw(st.timedeltas(timedelta(hours=-30), timedelta(hours=30)))
