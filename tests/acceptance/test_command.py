@@ -117,6 +117,11 @@ def test_a_reader_that_goes_away_is_no_news(
     assert (process.returncode, printed) == (1, "")
 
 
+def heed_interrupts() -> None:
+    """A job started in the background of a shell ignores SIGINT, and so would everything it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_command_leaves_quietly_with_130_and_nothing_half_done(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -130,6 +135,7 @@ def test_an_interrupted_command_leaves_quietly_with_130_and_nothing_half_done(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 - no thread of ours forks meanwhile
     ) as process:
         assert process.stdin is not None
         # More than a pipe holds: once it is written, the command is reading, and waits for the rest.
