@@ -541,9 +541,9 @@ def statements_of(stores: Stores, work: Callable[[Stores, Transaction], object])
     return statements
 
 
+# SQLite doesn't tell how many rows it read.
+@pytest.mark.parametrize("full_stores", ["postgresql", "postgresql, analyzed"], indirect=True)
 def test_what_is_claimed_reads_no_more_than_its_batch(full_stores: Stores) -> None:
-    if not full_stores.database.is_postgresql:
-        pytest.skip("SQLite doesn't tell how many rows it read")
     ((statement, parameters),) = statements_of(full_stores, HOT["claim"][0])
     with full_stores.database.engine.connect() as connection, connection.begin() as transaction:
         plan = connection.exec_driver_sql("EXPLAIN (ANALYZE, FORMAT TEXT) " + statement, parameters).scalars().all()
