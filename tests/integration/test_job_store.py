@@ -537,16 +537,14 @@ def test_a_refused_job_is_not_remembered_for_later(idle: TimeoutScheduler) -> No
     assert idle.apscheduler.get_jobs() == []
 
 
-def test_a_job_fires_by_itself_through_the_state_manager(scheduler: TimeoutScheduler) -> None:
-    if scheduler.apscheduler.running:
-        scheduler.apscheduler.pause()
+def test_a_job_fires_by_itself_through_the_state_manager(idle: TimeoutScheduler) -> None:
     jobs = make_jobs(2)
-    scheduler.schedule_many(jobs)
-    job = stored(scheduler, jobs[1])
+    idle.schedule_many(jobs)
+    job = stored(idle, jobs[1])
 
     assert job.func(**job.kwargs) == "done"
 
-    assert statuses(scheduler, jobs) == ["pending", "completed"]
+    assert statuses(idle, jobs) == ["pending", "completed"]
 
 
 def test_a_job_of_a_campaign_fires_by_itself(database_url: str, open_scheduler: OpenScheduler) -> None:
