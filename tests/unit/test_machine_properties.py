@@ -352,7 +352,8 @@ def test_time_never_goes_backwards(way: Journey) -> None:
         else:
             assert after.node_entered_at == before.node_entered_at
         assert after.node_entered_at <= max(moment.now, way.start_at)
-        if isinstance(moment.event, SendConfirmed) and after.anchor_at != before.anchor_at:
+        is_anchored = isinstance(moment.event, SendConfirmed) and after.anchor_at != before.anchor_at
+        if is_anchored and not decision.transitions:  # the next node may plan its own mail for later
             assert after.anchor_at <= moment.now
 
 
