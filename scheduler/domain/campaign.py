@@ -111,6 +111,7 @@ class Campaign:
 
     `mail_node_id` and `mail_visit` are the last send node and its visit, `sent_visit` the last whose mail went out;
     `timezone` is the contact's own, where it gave one; `first_visit` is the visit its last start began with.
+    `is_suppressed`: its contact must not be approached any more; `is_held`: its tenant, or everything, is paused.
     """
 
     tenant_id: str
@@ -133,6 +134,8 @@ class Campaign:
     sent_visit: int | None = None
     first_visit: int = 1
     mail_events: MailEvents = NO_MAIL_EVENTS
+    is_suppressed: bool = False
+    is_held: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -143,6 +146,11 @@ class Campaign:
     def is_finished(self) -> bool:
         """Whether its life is over."""
         return self.status in FINISHED
+
+    @property
+    def awaits_mail(self) -> bool:
+        """Whether the current visit is a send's, and its mail hasn't gone out yet."""
+        return self.mail_visit == self.node_visit and self.sent_visit != self.node_visit
 
     @property
     def newest_mail(self) -> int | None:

@@ -28,12 +28,16 @@ class TimeoutExpired:
 
 @dataclass(frozen=True, slots=True)
 class RealEvent:
-    """Something the contact or the mail system did. `mail_visit` is the send visit whose mail it is about."""
+    """Something the contact or the mail system did. `mail_visit` is the send visit whose mail it is about.
+
+    `is_machine`: a mail gateway looked, and not the contact.
+    """
 
     event_type: str
     occurred_at: datetime
     mail_visit: int | None = None
     event_id: str | None = None
+    is_machine: bool = False
 
 
 @dataclass(frozen=True, slots=True)

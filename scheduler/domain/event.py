@@ -17,6 +17,8 @@ EXIT_EVENTS: Final = ("unsubscribed", "spamreport", "bounced")
 SUPPRESSING_EVENTS: Final = ("unsubscribed", "spamreport")
 # These belong to one mail, and can come too late for it.
 MAIL_EVENTS: Final = ("opened", "clicked", "delivered")
+# These mail gateways do, too: they fetch pictures and try links before the contact has seen the mail.
+MACHINE_EVENTS: Final = ("opened", "clicked")
 
 EVENT_TYPE_PATTERN: Final = r"[a-z][a-z0-9_]{0,63}"
 SYNTHETIC_PREFIX: Final = "no_"

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from scheduler.domain import outcome
 from scheduler.domain.action import SENT_EVENT, ActionStatus, ActionType
-from scheduler.domain.campaign import Campaign, CampaignStatus, Transition
+from scheduler.domain.campaign import NO_MAIL_EVENTS, Campaign, CampaignStatus, Transition
 from scheduler.domain.decision import (
     DUPLICATE,
     IGNORED,
@@ -27,11 +27,13 @@ from scheduler.domain.decision import (
     SendFailed,
     TimeoutExpired,
 )
-from scheduler.domain.event import MAIL_EVENTS, counter_event, counts_as, is_synthetic
+from scheduler.domain.event import MACHINE_EVENTS, MAIL_EVENTS, counter_event, counts_as, is_synthetic
 from scheduler.domain.plan import CampaignPlan, Edge, Node
 from scheduler.domain.timing import parse_zone
 
 ENROLLED = "enrolled"
+RESTARTED = "restarted"
+MIGRATED = "migrated"
 STOPPED = "stopped"
 SEND_FAILED = "send_failed"
 STOP_NODE = "stop"
@@ -40,6 +42,54 @@ STOP_NODE = "stop"
 def start(plan: CampaignPlan, campaign: Campaign, entered_at: datetime, now: datetime) -> Decision:
     """The enrolment: `campaign` as visit 0 of nothing, entering the plan's start node at `entered_at`."""
     return _enter(plan, campaign, None, plan.start_node_id, ENROLLED, entered_at, entered_at, now)
+
+
+def restart(plan: CampaignPlan, campaign: Campaign, entered_at: datetime, now: datetime) -> Decision:
+    """A finished campaign begins again, on this plan. Its visits go on counting, so that no key is used twice."""
+    fresh = replace(
+        campaign,
+        plan_hash=plan.hash,
+        status=CampaignStatus.ACTIVE,
+        started_at=entered_at,
+        completed_at=None,
+        first_visit=campaign.node_visit + 1,
+        mail_node_id=None,
+        mail_visit=None,
+        sent_visit=None,
+        mail_events=NO_MAIL_EVENTS,
+    )
+    left = campaign.current_node_id
+    return _enter(plan, fresh, left, plan.start_node_id, RESTARTED, entered_at, entered_at, now)
+
+
+def migrate(plan: CampaignPlan, campaign: Campaign, to_node_id: str, now: datetime) -> Decision:
+    """An unfinished campaign goes on at that node of another plan: a new visit that keeps anchor and mail.
+
+    Timeouts are planned from the old anchor, and may be due at once. A mail that went out isn't sent again; one that
+    didn't is planned for the same instant. What is known of the mail may lead on in the same decision.
+    """
+    left = _leave(campaign, campaign.current_node_id, to_node_id, MIGRATED, now, now)
+    node = plan.node(to_node_id)
+    moved = replace(
+        campaign,
+        plan_hash=plan.hash,
+        current_node_id=node.id,
+        node_visit=campaign.node_visit + 1,
+        node_entered_at=now,
+        updated_at=now,
+    )
+    if node.action == "stop":
+        done = replace(moved, status=CampaignStatus.COMPLETED, completed_at=now)
+        return Decision(done, outcome.TRANSITIONED, transitions=(left,), ends=True)
+    if campaign.awaits_mail:
+        moved = replace(moved, channel=node.channel, mail_node_id=node.id, mail_visit=moved.node_visit)
+    early = None if moved.awaits_mail else _recorded_edge(plan, node, moved)
+    if early is not None:
+        onward = _follow(plan, moved, *early, now)
+        return replace(onward, transitions=(left, *onward.transitions))
+    return Decision(
+        moved, outcome.TRANSITIONED, transitions=(left,), actions=tuple(visit_actions(plan, moved)), ends=False
+    )
 
 
 def transition(plan: CampaignPlan, campaign: Campaign, event: CampaignEvent, now: datetime) -> Decision:
@@ -80,7 +130,7 @@ def _timeout_expired(plan: CampaignPlan, campaign: Campaign, event: TimeoutExpir
         return Decision(campaign, outcome.CAMPAIGN_INACTIVE)
     if event.node_visit != campaign.node_visit or event.node_id != campaign.current_node_id:
         return Decision(campaign, outcome.STALE)
-    if campaign.status == CampaignStatus.PAUSED:
+    if campaign.status == CampaignStatus.PAUSED or campaign.is_held:
         return Decision(campaign, outcome.PAUSED)
     node = plan.node(campaign.current_node_id)
     timer = node.timer(event.event_type)
@@ -102,6 +152,8 @@ def _real_event(plan: CampaignPlan, campaign: Campaign, event: RealEvent, now: d
     occurred_at = min(event.occurred_at, now)
     if _is_late(campaign, event):
         return Decision(campaign, LATE)
+    if event.is_machine and event.event_type in MACHINE_EVENTS and plan.machine_opens == "ignore":
+        return Decision(campaign, RECORDED)
     if campaign.mail_events.is_used(event.event_type, occurred_at):
         return Decision(campaign, DUPLICATE)
     node = plan.node(campaign.current_node_id)
@@ -258,7 +310,7 @@ def visit_actions(plan: CampaignPlan, campaign: Campaign) -> Iterator[PlannedAct
     """The actions a fresh visit needs: the send of a send node, and one timeout per synthetic event."""
     node = plan.node(campaign.current_node_id)
     status = ActionStatus.PAUSED if campaign.status == CampaignStatus.PAUSED else ActionStatus.PENDING
-    if node.action == "send":
+    if campaign.awaits_mail:
         yield PlannedAction(ActionType.SEND, SENT_EVENT, node.id, campaign.node_visit, campaign.anchor_at, status)
     for timer in node.timers:
         deadline = timer.delay.add_to(campaign.anchor_at, plan.zone)
@@ -269,6 +321,8 @@ def _is_late(campaign: Campaign, event: RealEvent) -> bool:
     """Opened, clicked and delivered of an earlier mail, or whose timeout already fired. Nothing else is ever late."""
     if event.event_type not in MAIL_EVENTS:
         return False
+    if event.mail_visit is not None and event.mail_visit < campaign.first_visit:  # before the last start
+        return True
     if campaign.mail_visit is not None and event.mail_visit != campaign.mail_visit:
         return True
     return _has_fired(campaign, event.event_type)

@@ -6,7 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, Table, Text, and_, bindparam, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    literal_column,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.campaign import Campaign, MailEvents, Transition
@@ -16,7 +29,9 @@ from scheduler.store.rows import RowSource, look_up
 Key = tuple[str, str]
 
 _FIELDS: Final = tuple(field.name for field in fields(Campaign))
-_STORED: Final = tuple(name for name in _FIELDS if name != "timezone")
+# Read with a campaign, and kept elsewhere: with its contact, and in `pauses`.
+_BESIDE: Final = ("timezone", "is_suppressed", "is_held")
+_STORED: Final = tuple(name for name in _FIELDS if name not in _BESIDE)
 _MOVED: Final = (
     "channel",
     "status",
@@ -42,6 +57,7 @@ class Campaigns:
     def __init__(self, database: Database) -> None:
         self._table = database.tables.contact_campaigns
         self._contacts = database.tables.contacts
+        self._pauses = database.tables.pauses
         self._transitions = database.tables.campaign_transitions
         name = database.dialect_name
         columns = self._table.c
@@ -63,7 +79,14 @@ class Campaigns:
     def _select_statement(self, *, lock: bool = False, skip_locked: bool = False) -> Select[Any]:
         """Locks are taken in the order of the given keys, which `_load` sorts."""
         campaigns = self._table.c
-        stored = {"timezone": _zone_of(self._contacts, self._table), **{column.name: column for column in campaigns}}
+        beside = {
+            "timezone": _of_contact(self._contacts, self._table, self._contacts.c.timezone).label("timezone"),
+            "is_suppressed": _of_contact(
+                self._contacts, self._table, self._contacts.c.suppressed_at.is_not(None)
+            ).label("is_suppressed"),
+            "is_held": is_held(self._pauses, campaigns.tenant_id).label("is_held"),
+        }
+        stored = {**beside, **{column.name: column for column in campaigns}}
         of_key = and_(campaigns.tenant_id == self._keys.c.tenant_id, campaigns.campaign_id == self._keys.c.campaign_id)
         columns = [stored[name] for name in _FIELDS]
         return look_up(self._keys, self._table, columns, of_key, lock=lock, skip_locked=skip_locked)
@@ -136,19 +159,34 @@ class Campaigns:
         return [Transition(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's documented accessor
 
 
-def _zone_of(contacts: Table, campaigns: Table) -> Any:
-    """The contact's own time zone, where it has one."""
+def _of_contact(contacts: Table, campaigns: Table, wanted: ColumnElement[Any]) -> Any:
+    """What is known of the campaign's contact; NULL where nothing is."""
     return (
-        select(contacts.c.timezone)
+        select(wanted)
         .where(contacts.c.tenant_id == campaigns.c.tenant_id, contacts.c.contact_id == campaigns.c.contact_id)
         .scalar_subquery()
-        .label("timezone")
     )
+
+
+def is_held(pauses: Table, tenant_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a pause of the tenant, or of everything, holds. Both are found by the primary key."""
+
+    def holds(tenant: Any, scope: str) -> ColumnElement[bool]:
+        wanted = and_(
+            pauses.c.tenant_id == tenant,
+            pauses.c.campaign_id == literal_column("''", Text),
+            pauses.c.scope == literal_column(f"'{scope}'", Text),
+        )
+        return select(pauses.c.scope).where(wanted).exists()
+
+    return or_(holds(literal_column("''", Text), "all"), holds(tenant_id, "tenant"))
 
 
 def _to_campaign(row: Row[Any]) -> Campaign:
     values = dict(zip(_FIELDS, row, strict=True))
     values["mail_events"] = MailEvents.from_json(values["mail_events"])
+    values["is_suppressed"] = bool(values["is_suppressed"])
+    values["is_held"] = bool(values["is_held"])
     return Campaign(**values)
 
 

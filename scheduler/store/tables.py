@@ -162,7 +162,9 @@ class Tables:
             _optional("actor"),
             _optional("details"),
             _required("created_at", Instant),
+            _optional("campaign_id"),
             PrimaryKeyConstraint("operator_action_id"),
+            Index("ix_operator_actions_campaign", "tenant_id", "campaign_id", "created_at"),
         )
 
     def _table(self, name: str, *items: SchemaItem) -> Table:
@@ -254,7 +256,7 @@ class Tables:
         return table
 
     def _campaign_events(self) -> Table:
-        return self._table(
+        table = self._table(
             "campaign_events",
             _required("tenant_id"),
             _required("event_id"),
@@ -267,10 +269,15 @@ class Tables:
             _required("received_at", Instant),
             _required("outcome"),
             _optional("metadata"),
+            _optional("contact_id"),
             # An event counts once, however often the mail provider sends it.
             PrimaryKeyConstraint("tenant_id", "event_id"),
             Index("ix_campaign_events_campaign", "tenant_id", "campaign_id", "received_at"),
         )
+        # Events of a mail nobody has confirmed yet: looked for when one is.
+        waiting = text("outcome = 'unknown_campaign'")
+        _partial("ix_campaign_events_waiting", waiting, table.c.tenant_id, table.c.message_id)
+        return table
 
 
 def _partial(name: str, where: Any, *columns: Column[Any]) -> None:
