@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Final
 
 from scheduler.domain.errors import InvalidInputError
+
+LONGEST_TEXT: Final = 1000
 
 
 def require_storable(field: str, value: str) -> None:
@@ -16,6 +19,14 @@ def require_storable(field: str, value: str) -> None:
         value.encode()
     except UnicodeEncodeError:
         raise InvalidInputError(field, value, "give text that is valid Unicode (no lone surrogates)") from None
+
+
+def require_text(field: str, value: object) -> str:
+    """`value` when it can be kept as a reason: 1 to 1000 characters, not blank."""
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_TEXT:
+        raise InvalidInputError(field, value, f"give a text of 1 to {LONGEST_TEXT} characters")
+    require_storable(field, value)
+    return value
 
 
 def json_text(field: str, value: object, longest: int) -> str:

@@ -9,16 +9,21 @@ from typing import Any
 from scheduler.domain.action import ScheduledAction, require_id, tenant_of
 from scheduler.domain.campaign import Campaign, Transition
 from scheduler.domain.event import is_synthetic
+from scheduler.domain.explanation import Explanation, StuckCampaign
 from scheduler.domain.outcome import Outcome
 from scheduler.domain.sending import SendResult
+from scheduler.domain.storable import require_text
 from scheduler.domain.timing import parse_instant
 from scheduler.service.confirming import Confirmations
+from scheduler.service.contact_events import ContactEvents
 from scheduler.service.deciding import decide_timeouts
 from scheduler.service.enrolment import Enroller, Enrolment, PlanLike
 from scheduler.service.event_intake import EventIntake, IncomingEvent
+from scheduler.service.explaining import Explainer
 from scheduler.service.pausing import Pausing
 from scheduler.service.persist import DecisionWriter
 from scheduler.service.results import EnrolSummary, EventResult
+from scheduler.service.suppression import Suppression
 from scheduler.service.synthetic import SyntheticEvents
 from scheduler.settings import Settings
 from scheduler.store.database import Connection
@@ -40,8 +45,11 @@ class CampaignStateManager:
         self._enroller = Enroller(stores, self._writer, settings.timer_defaults)
         self._intake = EventIntake(stores, self._writer, metrics)
         self._pausing = Pausing(stores, self._writer)
-        self._confirmations = Confirmations(stores, self._writer)
+        self._confirmations = Confirmations(stores, self._writer, self._intake)
+        self._suppression = Suppression(stores, self._writer)
+        self._contact_events = ContactEvents(stores, self._intake, self._suppression)
         self._synthetic = SyntheticEvents(stores, self._writer)
+        self._explainer = Explainer(stores)
 
     def enroll(
         self,
@@ -51,11 +59,14 @@ class CampaignStateManager:
         plan: PlanLike,
         start_at: datetime | None = None,
         contact: Mapping[str, Any] | None = None,
+        restart: bool = False,
         connection: Any = None,
     ) -> Campaign:
         """Start a contact on a plan. The same campaign again: no change, and the same value.
 
         `start_at` is when the first node is entered (now); `contact` a mapping with address, timezone, variables.
+        With `restart` a finished campaign begins again, on this plan; its visits go on counting, so no key is reused.
+        Raises InvalidInputError for a suppressed contact.
         """
         enrolment = Enrolment(
             tenant_id=tenant_id,
@@ -64,11 +75,15 @@ class CampaignStateManager:
             plan=plan,
             start_at=start_at,
             contact=contact,
+            restart=restart,
         )
         return self._database.run(lambda transaction: self._enroller.enroll(transaction, enrolment), connection)
 
     def enroll_many(self, enrolments: Iterable[Enrolment | Mapping[str, Any]], connection: Any = None) -> EnrolSummary:
-        """Enrol many contacts in one transaction: all of them or, when one is unusable, none."""
+        """Enrol many contacts in one transaction: all of them or, when one is unusable, none.
+
+        Suppressed contacts are left out, and counted.
+        """
         with self._database.transaction(connection) as transaction, transaction.all_or_nothing():
             return self._enroller.enroll_many(transaction, enrolments)
 
@@ -106,6 +121,56 @@ class CampaignStateManager:
         """Take many events in, in their order, in one transaction; one result each."""
         incoming = [IncomingEvent.of(event) for event in events]
         return self._database.run(lambda transaction: self._intake.take(transaction, incoming), connection)
+
+    def process_contact_event(
+        self,
+        tenant_id: str,
+        contact_id: str,
+        event_type: str,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        occurred_at: datetime | None = None,
+        event_id: str | None = None,
+        connection: Any = None,
+    ) -> list[EventResult]:
+        """Take in what concerns all of a contact's campaigns, such as an answer: a result for each unfinished one.
+
+        `unsubscribed` and `spamreport` suppress the contact, whether it has a campaign or not.
+        """
+        contact = _contact_key(tenant_id, contact_id)
+        return self._database.run(
+            lambda transaction: self._contact_events.take(
+                transaction, contact, event_type, metadata, occurred_at, event_id
+            ),
+            connection,
+        )
+
+    def suppress(
+        self, tenant_id: str, contact_id: str, reason: str, connection: Any = None, *, actor: str | None = None
+    ) -> bool:
+        """Approach a contact no more: its campaigns stop, new ones are refused. False when it was suppressed already.
+
+        The contact may be unknown yet.
+        """
+        contact, why = _contact_key(tenant_id, contact_id), require_text("reason", reason)
+        return self._database.run(
+            lambda transaction: self._suppression.suppress_one(transaction, contact, why, actor), connection
+        )
+
+    def unsuppress(self, tenant_id: str, contact_id: str, connection: Any = None, *, actor: str | None = None) -> bool:
+        """Let a contact be approached again; stopped campaigns stay so. False when it wasn't suppressed."""
+        contact = _contact_key(tenant_id, contact_id)
+        return self._database.run(
+            lambda transaction: self._suppression.unsuppress(transaction, contact, actor), connection
+        )
+
+    def erase(self, tenant_id: str, contact_id: str, connection: Any = None, *, actor: str | None = None) -> bool:
+        """Remove a contact's personal data: address, time zone, variables, and what was said beside its events.
+
+        Its campaigns stop. Its id, its history and a suppression stay, and so do all counts. False when it is unknown.
+        """
+        contact = _contact_key(tenant_id, contact_id)
+        return self._database.run(lambda transaction: self._suppression.erase(transaction, contact, actor), connection)
 
     def confirm_send(
         self, job_id: str, sent_at: datetime, message_id: str | None = None, connection: Any = None
@@ -156,10 +221,26 @@ class CampaignStateManager:
         with self._database.reading(connection) as transaction:
             return self._stores.campaigns.history(transaction, key)
 
+    def explain(self, tenant_id: str, campaign_id: str, connection: Any = None) -> Explanation:
+        """What happened to the campaign, in order and in words, where it stands, and what it waits for.
+
+        Works for finished campaigns too. Without `connection` all of it is read from one state of the database.
+        """
+        return self._explainer.explain(_key(tenant_id, campaign_id), connection)
+
+    def stuck(self, tenant_id: str | None = None, limit: int = 100, connection: Any = None) -> list[StuckCampaign]:
+        """Active campaigns that nothing will move by itself, each with the reason, by tenant and campaign."""
+        tenant = None if tenant_id is None else require_id("tenant_id", tenant_id)
+        return self._explainer.stuck(tenant, limit, connection)
+
     def process(self, connection: Connection, jobs: Sequence[ScheduledAction]) -> Sequence[Outcome | Exception]:
         """Fire due timeouts, in the scheduler's transaction (see `StateManager`)."""
         transaction = self._database.transaction_on(connection)
         return decide_timeouts(self._stores, self._writer, transaction, jobs)
+
+
+def _contact_key(tenant_id: str, contact_id: str) -> tuple[str, str]:
+    return (require_id("tenant_id", tenant_id), require_id("contact_id", contact_id))
 
 
 def _key(tenant_id: str, campaign_id: str) -> tuple[str, str]:

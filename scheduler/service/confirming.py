@@ -1,8 +1,12 @@
-"""A mail went out: its send ends, and the visit's anchor and timeouts move to the instant it did."""
+"""A mail went out: its send ends, and the visit's anchor and timeouts move to the instant it did.
+
+What the mail system told of it before (an open that overtook the confirmation) is applied then, in the same transaction.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from scheduler.domain import machine, outcome
 from scheduler.domain.action import ActionType, ScheduledAction
@@ -10,6 +14,7 @@ from scheduler.domain.campaign import Campaign
 from scheduler.domain.decision import SendConfirmed
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.sending import SendResult
+from scheduler.service.event_intake import EventIntake
 from scheduler.service.persist import Decided, DecisionWriter
 from scheduler.store.database import Transaction
 from scheduler.store.settlements import Completion
@@ -22,9 +27,10 @@ Sent = tuple[ScheduledAction, SendResult]
 class Confirmations:
     """Records sent mails. Thread-safe."""
 
-    def __init__(self, stores: Stores, writer: DecisionWriter) -> None:
+    def __init__(self, stores: Stores, writer: DecisionWriter, intake: EventIntake) -> None:
         self._stores = stores
         self._writer = writer
+        self._intake = intake
 
     def by_owner(self, transaction: Transaction, owner: str, sent: Sequence[Sent]) -> tuple[set[Key], list[Sent]]:
         """For the process that claimed and sent: the keys that ended, and what waits because its campaign is held.
@@ -35,13 +41,17 @@ class Confirmations:
         wanted = {action.campaign_key for action, _ in sent}
         campaigns = self._stores.campaigns
         if len(sent) == 1:
-            self._decide(transaction, sent, campaigns.lock(transaction, wanted))
-            return self._stores.settlements.complete_sent(transaction, owner, _completions(transaction, sent)), []
+            locked = campaigns.lock(transaction, wanted)
+            with self._applying_waiting(transaction, sent):
+                self._decide(transaction, sent, locked)
+                done = self._stores.settlements.complete_sent(transaction, owner, _completions(transaction, sent))
+            return done, []
         locked = campaigns.lock_free(transaction, wanted)
         busy = campaigns.read(transaction, wanted - locked.keys()).keys()
         free = [one for one in sent if one[0].campaign_key not in busy]
-        completed = self._stores.settlements.complete_sent(transaction, owner, _completions(transaction, free))
-        self._decide(transaction, free, locked)
+        with self._applying_waiting(transaction, free):
+            completed = self._stores.settlements.complete_sent(transaction, owner, _completions(transaction, free))
+            self._decide(transaction, free, locked)
         return completed, [one for one in sent if one[0].campaign_key in busy]
 
     def by_application(self, transaction: Transaction, key: Key, result: SendResult) -> bool:
@@ -55,9 +65,20 @@ class Confirmations:
         action = self._stores.actions.find(transaction, key) or action
         if action.sent_at is None:
             sent = [(action, result)]
-            self._stores.settlements.complete_sent_unheld(transaction, _completions(transaction, sent))
-            self._decide(transaction, sent, locked)
+            with self._applying_waiting(transaction, sent):
+                self._stores.settlements.complete_sent_unheld(transaction, _completions(transaction, sent))
+                self._decide(transaction, sent, locked)
         return True
+
+    @contextmanager
+    def _applying_waiting(self, transaction: Transaction, sent: Sequence[Sent]) -> Iterator[None]:
+        """Confirm mails in the block: an event of one that comes at this moment is either seen here, or sees the mail."""
+        messages = [(action.tenant_id, result.message_id) for action, result in sent if result.message_id is not None]
+        if messages:
+            self._stores.events.lock_messages(transaction, messages)
+        yield
+        if messages:
+            self._intake.take_waiting(transaction, messages)
 
     def _decide(self, transaction: Transaction, sent: Sequence[Sent], campaigns: dict[Key, Campaign]) -> None:
         """One send per campaign and round: a campaign has one current visit, but may have older sends in the batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice
@@ -18,7 +18,7 @@ from scheduler.domain.node import TimerDefaults
 from scheduler.domain.plan import CampaignPlan
 from scheduler.domain.storable import json_text, require_storable
 from scheduler.domain.timing import parse_instant, parse_zone
-from scheduler.service.persist import DecisionWriter
+from scheduler.service.persist import Decided, DecisionWriter
 from scheduler.service.results import EnrolSummary
 from scheduler.store.contacts import Contact
 from scheduler.store.database import Transaction
@@ -31,12 +31,16 @@ _LONGEST_VARIABLES: Final = 65_536
 _REMEMBERED_PLANS: Final = 256
 _CONTACT_FIELDS: Final = ("address", "timezone", "variables")
 
+Key = tuple[str, str]
 PlanLike = CampaignPlan | Mapping[str, Any] | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """One contact to enrol. `plan` is a `CampaignPlan`, a mapping, JSON text, or the hash of a plan stored before."""
+    """One contact to enrol. `plan` is a `CampaignPlan`, a mapping, JSON text, or the hash of a plan stored before.
+
+    `restart`: a campaign that is finished begins again, on this plan.
+    """
 
     tenant_id: str
     campaign_id: str
@@ -44,17 +48,25 @@ class Enrolment:
     plan: PlanLike
     start_at: datetime | None = None
     contact: Mapping[str, Any] | None = None
+    restart: bool = False
 
     def __post_init__(self) -> None:
         for name in ("tenant_id", "campaign_id", "contact_id"):
             require_id(name, getattr(self, name))
         if self.start_at is not None:
             object.__setattr__(self, "start_at", parse_instant("start_at", self.start_at))
+        if not isinstance(self.restart, bool):
+            raise InvalidInputError("restart", self.restart, "give true or false")
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         """The campaign's key."""
         return (self.tenant_id, self.campaign_id)
+
+    @property
+    def contact_key(self) -> Key:
+        """The contact's key."""
+        return (self.tenant_id, self.contact_id)
 
     @classmethod
     def of(cls, value: Enrolment | Mapping[str, Any]) -> Enrolment:
@@ -94,6 +106,14 @@ def parse_contact(tenant_id: str, contact_id: str, data: Mapping[str, Any] | Non
     return Contact(tenant_id, contact_id, address, zone, variables)
 
 
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """How many of a chunk began, and how many contacts are suppressed."""
+
+    enrolled: int
+    suppressed: int
+
+
 class _PlanMemory:
     """Plans of one bulk call, so that each is parsed once: texts by their content, the last mapping by identity."""
 
@@ -124,47 +144,87 @@ class Enroller:
         self._with_own_defaults = lru_cache(_REMEMBERED_PLANS)(self._parse_again)
 
     def enroll(self, transaction: Transaction, enrolment: Enrolment) -> Campaign:
-        """Enrol one; returns the campaign as it is now, new or not."""
-        self._enroll_chunk(transaction, [enrolment], _PlanMemory())
+        """Enrol one; returns the campaign as it is now, new or not.
+
+        Raises InvalidInputError for a suppressed contact, unless the campaign exists and stays as it is.
+        """
+        entered = self._enroll_chunk(transaction, [enrolment], _PlanMemory())
+        if entered.suppressed:
+            remedy = "it is suppressed, and must not be approached: unsuppress it first"
+            raise InvalidInputError("contact_id", enrolment.contact_id, remedy)
         return self._stores.campaigns.read(transaction, [enrolment.key])[enrolment.key]
 
     def enroll_many(
         self, transaction: Transaction, enrolments: Iterable[Enrolment | Mapping[str, Any]]
     ) -> EnrolSummary:
-        """Enrol many, in chunks of one transaction."""
+        """Enrol many, in chunks of one transaction. Suppressed contacts are left out, and counted."""
         parsed = _PlanMemory()
-        enrolled = total = 0
+        enrolled = suppressed = total = 0
         remaining = iter(enrolments)
         while chunk := [Enrolment.of(value) for value in islice(remaining, _CHUNK)]:
             total += len(chunk)
-            enrolled += len(self._enroll_chunk(transaction, chunk, parsed))
-        return EnrolSummary(enrolled=enrolled, existing=total - enrolled)
+            entered = self._enroll_chunk(transaction, chunk, parsed)
+            enrolled += entered.enrolled
+            suppressed += entered.suppressed
+        return EnrolSummary(enrolled=enrolled, existing=total - enrolled - suppressed, suppressed=suppressed)
 
-    def _enroll_chunk(
-        self, transaction: Transaction, enrolments: Sequence[Enrolment], parsed: _PlanMemory
-    ) -> list[Decision]:
+    def _enroll_chunk(self, transaction: Transaction, enrolments: Sequence[Enrolment], parsed: _PlanMemory) -> _Entered:
+        """Lock: campaigns that begin again, then contacts, both in key order; new campaigns come after them."""
         first = {enrolment.key: enrolment for enrolment in reversed(enrolments)}
         plans = self._plans(transaction, first.values(), parsed)
         contacts = {one.key: parse_contact(one.tenant_id, one.contact_id, one.contact) for one in first.values()}
         known = self._stores.campaigns.read(transaction, first)
-        self._tell_ignored(known, first, plans)
-        fresh = [enrolment for key, enrolment in sorted(first.items()) if key not in known]
-        if not fresh:
-            return []
-        zones = self._stores.contacts.read(transaction, ((one.tenant_id, one.contact_id) for one in fresh))
-        self._stores.plans.insert(transaction, ((one.tenant_id, plans[one.key]) for one in fresh))
-        decisions: dict[tuple[str, str], Decision] = {}
-        for one in fresh:
-            stored = zones.get((one.tenant_id, one.contact_id))
-            zone = contacts[one.key].timezone or (stored.timezone if stored else None)
-            decisions[one.key] = _start(one, plans[one.key], zone, transaction.now)
-        inserted = self._stores.campaigns.insert(transaction, [one.campaign for one in decisions.values()])
-        self._stores.contacts.upsert(transaction, [contacts[key] for key in inserted])
-        kept = [decision for key, decision in decisions.items() if key in inserted]
-        self._writer.write_enrolled(transaction, kept)
+        finished = self._finished(transaction, first, known)
+        self._tell_ignored({key: one for key, one in known.items() if key not in finished}, first, plans)
+        entering = [one for key, one in sorted(first.items()) if key in finished or key not in known]
+        zones = self._stores.contacts.upsert(transaction, [contacts[one.key] for one in entering])
+        allowed = [one for one in entering if one.contact_key in zones]
+        self._stores.plans.insert(transaction, ((one.tenant_id, plans[one.key]) for one in allowed))
+        begun = {one.key: self._begin(transaction, one, plans, zones, finished.get(one.key)) for one in allowed}
+        kept = self._write(transaction, begun, finished)
         if is_logged("campaign.enrolled"):  # else a bulk call would keep every decision until it commits
             transaction.on_commit(lambda: self._tell(kept))
-        return kept
+        return _Entered(len(kept), len(entering) - len(allowed))
+
+    def _finished(
+        self, transaction: Transaction, enrolments: Mapping[Key, Enrolment], known: Mapping[Key, Campaign]
+    ) -> dict[Key, Campaign]:
+        """The campaigns that are to begin again, locked. Raises InvalidInputError for one of another contact."""
+        wanted = [key for key, one in known.items() if enrolments[key].restart and one.is_finished]
+        finished = {
+            key: one for key, one in self._stores.campaigns.lock(transaction, wanted).items() if one.is_finished
+        }
+        for key, campaign in finished.items():
+            if campaign.contact_id != enrolments[key].contact_id:
+                remedy = f"campaign {campaign.campaign_id!r} belongs to contact {campaign.contact_id!r}"
+                raise InvalidInputError("contact_id", enrolments[key].contact_id, remedy)
+        return finished
+
+    @staticmethod
+    def _begin(
+        transaction: Transaction,
+        enrolment: Enrolment,
+        plans: Mapping[Key, CampaignPlan],
+        zones: Mapping[Key, str | None],
+        finished: Campaign | None,
+    ) -> Decision:
+        plan, zone = plans[enrolment.key], zones[enrolment.contact_key]
+        if finished is None:
+            return _start(enrolment, plan, zone, transaction.now)
+        entered_at = enrolment.start_at or transaction.now
+        return machine.restart(plan, replace(finished, timezone=zone), entered_at, transaction.now)
+
+    def _write(
+        self, transaction: Transaction, begun: Mapping[Key, Decision], finished: Mapping[Key, Campaign]
+    ) -> list[Decision]:
+        """New campaigns are inserted, unless a twin was faster; those that begin again are changed. Returns what was."""
+        new = {key: decision for key, decision in begun.items() if key not in finished}
+        inserted = self._stores.campaigns.insert(transaction, [one.campaign for one in new.values()])
+        kept = [decision for key, decision in new.items() if key in inserted]
+        self._writer.write_enrolled(transaction, kept)
+        restarted = [Decided(finished[key], decision) for key, decision in begun.items() if key in finished]
+        self._writer.write(transaction, restarted)
+        return kept + [one.decision for one in restarted]
 
     def _plans(
         self, transaction: Transaction, enrolments: Iterable[Enrolment], parsed: _PlanMemory

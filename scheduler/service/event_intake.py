@@ -1,7 +1,10 @@
 """Real events: which campaign and which mail they are about, whether they are new, and what they do.
 
 Order within one transaction: the campaigns' rows are locked, the events stored (once per event id), then decided one
-after the other as they came, and what they did is written round by round.
+after the other as they came, and what they did is written round by round. At last, contacts who want no more mail are
+suppressed, and their other campaigns stop.
+
+An event of a mail that nobody has confirmed yet is kept, and applied in the transaction that confirms that mail.
 """
 
 from __future__ import annotations
@@ -14,16 +17,17 @@ from hashlib import sha256
 from typing import Any, Final
 
 from scheduler.domain import machine
-from scheduler.domain.action import require_id
+from scheduler.domain.action import SENT_EVENT, ActionStatus, ActionType, make_dedupe_key, require_id
 from scheduler.domain.campaign import Campaign
 from scheduler.domain.decision import DUPLICATE, LATE, RECORDED, Decision, RealEvent
 from scheduler.domain.errors import InvalidInputError, SchedulerError
-from scheduler.domain.event import is_synthetic, normalise_event_type
+from scheduler.domain.event import SUPPRESSING_EVENTS, is_synthetic, normalise_event_type
 from scheduler.domain.outcome import FAILED, TRANSITIONED, UNKNOWN_CAMPAIGN
 from scheduler.domain.storable import json_text
 from scheduler.domain.timing import parse_instant
 from scheduler.service.persist import Decided, DecisionWriter
 from scheduler.service.results import EventResult
+from scheduler.service.suppression import Ending, Suppression
 from scheduler.store.database import Transaction
 from scheduler.store.events import Mail, StoredEvent
 from scheduler.store.stores import Stores
@@ -33,6 +37,7 @@ from scheduler.telemetry.metrics import Metrics
 Key = tuple[str, str]
 
 _LONGEST_METADATA: Final = 65_536
+_MACHINE_MARKS: Final = ("machine", "sg_machine_open")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +64,12 @@ class IncomingEvent:
         object.__setattr__(self, "event_type", normalise_event_type("event_type", self.event_type))
         if self.occurred_at is not None:
             object.__setattr__(self, "occurred_at", parse_instant("occurred_at", self.occurred_at))
-        if self.metadata is not None:
-            object.__setattr__(self, "metadata_text", json_text("metadata", self.metadata, _LONGEST_METADATA))
+        object.__setattr__(self, "metadata_text", metadata_text(self.metadata))
+
+    @property
+    def is_machine(self) -> bool:
+        """Whether its metadata say that a mail gateway did it: `machine`, or SendGrid's `sg_machine_open`."""
+        return self.metadata is not None and any(_is_true(self.metadata.get(name)) for name in _MACHINE_MARKS)
 
     @classmethod
     def of(cls, value: IncomingEvent | Mapping[str, Any]) -> IncomingEvent:
@@ -89,6 +98,7 @@ class _Placed:
     campaign: Campaign | None
     mail_visit: int | None
     outcome: str = RECORDED
+    is_taken_up: bool = False
 
     @property
     def key(self) -> Key:
@@ -102,19 +112,21 @@ class EventIntake:
         self._stores = stores
         self._writer = writer
         self._metrics = metrics
+        self._suppression = Suppression(stores, writer)
 
     def take(self, transaction: Transaction, events: Sequence[IncomingEvent]) -> list[EventResult]:
         """Apply events in their order; one result each. The same event again is a `duplicate` and changes nothing."""
         for event in events:
             if is_synthetic(event.event_type):
                 raise InvalidInputError("event_type", event.event_type, "process a synthetic event by itself")
-        mails = self._stores.events.mails(transaction, (_message(event) for event in events if event.message_id))
-        campaigns = self._stores.campaigns.lock(transaction, (key for event in events if (key := _about(event, mails))))
+        mails = self._mails(transaction, events)
+        campaigns = self._lock(transaction, events, mails)
         placed = [self._place(transaction, event, campaigns, mails) for event in events]
         fresh = self._store_new(transaction, placed)
         self._decide(transaction, fresh, campaigns)
         changed = [(*one.key, one.outcome) for one in fresh if one.outcome != RECORDED]
         self._stores.events.set_outcomes(transaction, changed)
+        self._suppress(transaction, fresh)
         transaction.on_commit(lambda: self._tell(placed))
         return [
             EventResult(
@@ -122,6 +134,35 @@ class EventIntake:
             )
             for one in placed
         ]
+
+    def take_waiting(self, transaction: Transaction, messages: Iterable[Key]) -> None:
+        """Apply what came for these mails before they were confirmed; `lock_messages` was called for them before."""
+        waiting = self._stores.events.waiting(transaction, messages)
+        if waiting:
+            self.take(transaction, [_again(event) for event in waiting])
+
+    def _mails(self, transaction: Transaction, events: Sequence[IncomingEvent]) -> dict[Key, Mail]:
+        """The mails the events are about. One that isn't known is looked for again once nobody can be confirming it."""
+        store = self._stores.events
+        messages = {_message(event) for event in events if event.message_id}
+        mails = store.mails(transaction, messages)
+        unknown = messages - mails.keys()
+        if unknown:
+            store.lock_messages(transaction, unknown)
+            mails.update(store.mails(transaction, unknown))
+        return mails
+
+    def _lock(
+        self, transaction: Transaction, events: Sequence[IncomingEvent], mails: Mapping[Key, Mail]
+    ) -> dict[Key, Campaign]:
+        """The campaigns the events are about, and those that stop with them, in one lock in key order."""
+        store = self._stores.campaigns
+        about = {key for event in events if (key := _about(event, mails))}
+        ending = {key for event in events if event.event_type in SUPPRESSING_EVENTS and (key := _about(event, mails))}
+        if ending:
+            contacts = [(one.tenant_id, one.contact_id) for one in store.read(transaction, ending).values()]
+            about.update(store.of_contacts(transaction, contacts))
+        return store.lock(transaction, about)
 
     def _place(
         self,
@@ -135,20 +176,59 @@ class EventIntake:
         mail = mails.get(_message(event)) if event.message_id else None
         occurred_at = min(event.occurred_at or transaction.now, transaction.now)
         mail_visit = _mail_visit(event, campaign, mail)
+        if campaign is not None and mail is None and event.message_id and self._is_going_out(transaction, campaign):
+            mail_visit = campaign.mail_visit
         event_id = event.event_id or _derived_id(event, campaign, mail_visit, event.occurred_at or occurred_at)
         return _Placed(event, event_id, occurred_at, campaign, mail_visit)
 
+    def _is_going_out(self, transaction: Transaction, campaign: Campaign) -> bool:
+        """Whether somebody is sending the campaign's mail now: then a message id nobody knows may well be its."""
+        if not campaign.awaits_mail:
+            return False
+        (node_id, visit) = (campaign.current_node_id, campaign.node_visit)
+        key = make_dedupe_key(*campaign.key, node_id, visit, ActionType.SEND, SENT_EVENT)
+        send = self._stores.actions.find(transaction, (campaign.tenant_id, key))
+        return send is not None and send.status == ActionStatus.CLAIMED
+
     def _store_new(self, transaction: Transaction, placed: Sequence[_Placed]) -> list[_Placed]:
-        """Store what wasn't known; everything else is a duplicate."""
+        """Store what wasn't known, and take up what waited for its campaign; everything else is a duplicate."""
         first: dict[Key, _Placed] = {}
         for one in placed:
             one.outcome = DUPLICATE if one.key in first else RECORDED
             first.setdefault(one.key, one)
         inserted = self._stores.events.insert(transaction, [_row(one, transaction.now) for one in first.values()])
-        for key, one in first.items():
-            if key not in inserted:
-                one.outcome = DUPLICATE
-        return [one for one in placed if one.outcome != DUPLICATE]
+        known = {key: one for key, one in first.items() if key not in inserted}
+        if known:
+            self._take_up(transaction, known)
+        return [one for one in placed if one.is_taken_up or (one.outcome == RECORDED and one.key not in known)]
+
+    def _take_up(self, transaction: Transaction, known: Mapping[Key, _Placed]) -> None:
+        """Of events stored before, those that nobody could place then: the campaign may be known by now."""
+        store = self._stores.events
+        waiting = store.still_waiting(transaction, known)
+        rows = []
+        for key, one in known.items():
+            if key in waiting and one.campaign is not None:
+                row = _row(one, transaction.now)
+                rows.append((*key, one.campaign.campaign_id, row.node_id, row.node_visit))
+        placed = store.place(transaction, rows)
+        for key, one in known.items():
+            one.outcome = DUPLICATE
+            if key in placed:
+                one.outcome, one.is_taken_up, one.occurred_at = RECORDED, True, waiting[key]
+            elif key in waiting and one.campaign is None:
+                one.outcome = UNKNOWN_CAMPAIGN
+
+    def _suppress(self, transaction: Transaction, fresh: Sequence[_Placed]) -> None:
+        """Contacts who said that they want no more mail get none, in no campaign."""
+        ends: dict[Key, Ending] = {}
+        for one in fresh:
+            if one.campaign is not None and one.incoming.event_type in SUPPRESSING_EVENTS:
+                contact = (one.campaign.tenant_id, one.campaign.contact_id)
+                ending = Ending(one.incoming.event_type, one.occurred_at, one.event_id, set())
+                ends.setdefault(contact, ending).spared.add(one.campaign.key)
+        if ends:
+            self._suppression.suppress(transaction, ends)
 
     def _decide(self, transaction: Transaction, fresh: Sequence[_Placed], campaigns: dict[Key, Campaign]) -> None:
         """Rounds of at most one event per campaign; each round is written before the next is decided."""
@@ -167,7 +247,13 @@ class EventIntake:
                     plan = plans.get((campaign.tenant_id, campaign.plan_hash))
                     if plan is None:
                         raise SchedulerError(f"plan {campaign.plan_hash} of {campaign.campaign_id!r} is missing")
-                    event = RealEvent(one.incoming.event_type, one.occurred_at, one.mail_visit, one.event_id)
+                    event = RealEvent(
+                        one.incoming.event_type,
+                        one.occurred_at,
+                        one.mail_visit,
+                        one.event_id,
+                        one.incoming.is_machine,
+                    )
                     decision = machine.transition(plan, campaign, event, transaction.now)
                     one.outcome = _outcome(decision)
                     decided[campaign.key] = Decided(campaign, decision)
@@ -196,6 +282,29 @@ def _outcome(decision: Decision) -> str:
     return decision.outcome
 
 
+def metadata_text(metadata: Mapping[str, Any] | None) -> str | None:
+    """What was said beside an event, as it is stored; raises InvalidInputError for what can't be."""
+    return None if metadata is None else json_text("metadata", metadata, _LONGEST_METADATA)
+
+
+def _is_true(mark: object) -> bool:
+    return mark is True or mark == 1 or (isinstance(mark, str) and mark.strip().lower() in ("true", "1", "yes"))
+
+
+def _again(event: StoredEvent) -> IncomingEvent:
+    """A stored event as it came."""
+    return IncomingEvent(
+        tenant_id=event.tenant_id,
+        event_type=event.event_type,
+        message_id=event.message_id,
+        metadata=None if event.metadata is None else json.loads(event.metadata),
+        campaign_id=event.campaign_id,
+        node_id=event.node_id,
+        occurred_at=event.occurred_at,
+        event_id=event.event_id,
+    )
+
+
 def _message(event: IncomingEvent) -> Key:
     return (event.tenant_id, event.message_id or "")
 
@@ -221,13 +330,22 @@ def _mail_visit(event: IncomingEvent, campaign: Campaign | None, mail: Mail | No
 
 
 def _derived_id(event: IncomingEvent, campaign: Campaign | None, mail_visit: int | None, occurred_at: datetime) -> str:
-    """From campaign, visit, type and instant: an event without an id counts once per instant."""
-    campaign_id = campaign.campaign_id if campaign is not None else event.campaign_id or event.message_id
+    """From campaign, visit, type and instant: an event without an id counts once per instant.
+
+    A message id stands for campaign and visit, whether or not its mail is known already.
+    """
+    if event.message_id is not None:
+        return derive_id("message", event.message_id, event.event_type, occurred_at.isoformat())
+    campaign_id = campaign.campaign_id if campaign is not None else event.campaign_id
     visit: int | str = mail_visit or (campaign.node_visit if campaign is not None else 0)
     if mail_visit is None and event.node_id is not None:  # of an earlier mail: not what came without a node
         visit = event.node_id
-    parts = json.dumps([campaign_id, visit, event.event_type, occurred_at.isoformat()])
-    return f"derived:{sha256(parts.encode()).hexdigest()[:32]}"
+    return derive_id(campaign_id, visit, event.event_type, occurred_at.isoformat())
+
+
+def derive_id(*parts: str | int | None) -> str:
+    """An event id of its own for something that came without one; equal parts make equal ids."""
+    return f"derived:{sha256(json.dumps(parts).encode()).hexdigest()[:32]}"
 
 
 def _row(one: _Placed, now: datetime) -> StoredEvent:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from scheduler.domain.action import MAX_VISIT, ActionType, make_dedupe_key
-from scheduler.domain.campaign import Campaign
+from scheduler.domain.campaign import Campaign, CampaignStatus
 from scheduler.domain.decision import Decision, PlannedAction
 from scheduler.store.database import Transaction
 from scheduler.store.stores import Stores
@@ -45,9 +45,12 @@ class DecisionWriter:
         changes.cancel_left(transaction, [_left(one) for one in decided if _ends_here(one)], "campaign ended")
         changes.cancel_answered(transaction, [row for one in decided for row in _answered(one)])
         changes.retime(transaction, [row for one in decided for row in self._retimed(one)])
-        campaigns.update(
-            transaction, [one.decision.campaign for one in decided if one.decision.campaign is not one.before]
-        )
+        changed = [one for one in decided if one.decision.campaign is not one.before]
+        campaigns.update(transaction, [one.decision.campaign for one in changed if not _changes_plan(one)])
+        campaigns.update_with_plan(transaction, [one.decision.campaign for one in changed if _changes_plan(one)])
+        for one in decided:
+            if one.decision.ends and one.before.status == CampaignStatus.PAUSED:
+                self._stores.pauses.end(transaction, "campaign", one.before.key)
         self._write_new(transaction, [one.decision for one in decided])
 
     def write_enrolled(self, transaction: Transaction, decisions: Sequence[Decision]) -> None:
@@ -105,6 +108,10 @@ def _left(one: Decided) -> tuple[str, str, int, str | None]:
     """The visits that are over: all of them when the campaign is."""
     last = MAX_VISIT if one.decision.ends else one.decision.campaign.node_visit - 1
     return (*one.before.key, last, one.fired_key)
+
+
+def _changes_plan(one: Decided) -> bool:
+    return one.decision.campaign.plan_hash != one.before.plan_hash
 
 
 def _ends_here(one: Decided) -> bool:

@@ -18,10 +18,14 @@ class ScheduleSummary:
 
 @dataclass(frozen=True, slots=True)
 class EnrolSummary:
-    """What a bulk enrolment did: how many campaigns are new, and how many were there already."""
+    """What a bulk enrolment did: how many campaigns began, and how many were there already.
+
+    `suppressed` are those that didn't begin because their contact must not be approached.
+    """
 
     enrolled: int
     existing: int
+    suppressed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from scheduler.domain.plan import CampaignPlan
 from scheduler.domain.sending import SendHandler, SendRequest, SendResult, fill_in
 from scheduler.domain.timing import require_aware
 from scheduler.service.confirming import Confirmations, Sent
+from scheduler.service.event_intake import EventIntake
 from scheduler.service.failing import Failures
 from scheduler.service.firing import log_action
 from scheduler.service.owner import Owner
@@ -69,7 +70,7 @@ class Sends:
         self._metrics = metrics
         self._owner = owner
         self._failures = Failures(settings, metrics)
-        self._confirmations = Confirmations(stores, writer)
+        self._confirmations = Confirmations(stores, writer, EventIntake(stores, writer, metrics))
         self._unconfirmed: dict[Key, SendResult] = {}
 
     @property

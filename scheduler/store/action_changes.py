@@ -6,7 +6,7 @@ unfinished: one that somebody claims at this moment is waited for and changed al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -40,6 +40,8 @@ class ActionChanges:
             name, {"tenant_id": Text, "dedupe_key": Text, "status": Text, "deadline": Instant, "run_at": Instant}
         )
         self._unhold = self._unhold_statement()
+        self._campaigns = RowSource(name, campaign)
+        self._forget_errors = self._forget_errors_statement()
         of_campaign = and_(
             self._table.c.tenant_id == bindparam("tenant"), self._table.c.campaign_id == bindparam("campaign")
         )
@@ -90,6 +92,11 @@ class ActionChanges:
         parameters = {"tenant": campaign[0], "campaign": campaign[1], "node": node_id, "reason": "node canceled"}
         return self._run(transaction, self._cancel_node, parameters)
 
+    def forget_errors(self, transaction: Transaction, campaigns: Iterable[Key]) -> int:
+        """Remove what failed attempts at anything of these campaigns said: it may name an address."""
+        rows = sorted(set(campaigns))
+        return self._run(transaction, self._forget_errors, self._campaigns.bind(rows)) if rows else 0
+
     @staticmethod
     def _run(transaction: Transaction, statement: Any, parameters: dict[str, Any]) -> int:
         return transaction.connection.execute(statement, {**parameters, "at": transaction.now}).rowcount
@@ -136,6 +143,17 @@ class ActionChanges:
             .where(still(actions.status, PAUSED))
             .values(status=given.status, deadline=given.deadline, run_at=given.run_at, updated_at=_AT)
         )
+
+    def _forget_errors_statement(self) -> Any:
+        actions, given = self._table.c, self._campaigns.c
+        where = and_(
+            actions.tenant_id == given.tenant_id,
+            actions.campaign_id == given.campaign_id,
+            actions.last_error.is_not(None),
+        )
+        hits = look_up(self._campaigns, self._table, [actions.tenant_id, actions.dedupe_key], where).cte("hits")
+        of_key = and_(actions.tenant_id == hits.c.tenant_id, actions.dedupe_key == hits.c.dedupe_key)
+        return update(self._table).where(of_key).values(last_error=None, updated_at=_AT)
 
     def _found(self, source: RowSource, where: Any) -> Any:
         """The keys that `where` finds for the given rows, as a condition on the row that is changed."""

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from scheduler.domain.campaign import Campaign, MailEvents, Transition
+from scheduler.domain.campaign import Campaign, CampaignStatus, MailEvents, Transition
 from scheduler.store.database import Database, Transaction
 from scheduler.store.rows import RowSource, look_up
 
@@ -48,6 +48,8 @@ _MOVED: Final = (
     "first_visit",
     "mail_events",
 )
+_KEY: Final = ("tenant_id", "campaign_id")
+_PLAN: Final = ("plan_hash",)
 _TRANSITION: Final = tuple(field.name for field in fields(Transition))
 
 
@@ -62,16 +64,17 @@ class Campaigns:
         name = database.dialect_name
         columns = self._table.c
         self._keys = RowSource(name, {"tenant_id": Text, "campaign_id": Text})
+        self._of_contacts = RowSource(name, {"tenant_id": Text, "contact_id": Text})
         self._new = RowSource(name, {column: columns[column].type for column in _STORED})
-        self._moved = RowSource(
-            name, {column: columns[column].type for column in ("tenant_id", "campaign_id", *_MOVED)}
-        )
+        self._moved = RowSource(name, {column: columns[column].type for column in (*_KEY, *_MOVED)})
         self._left = RowSource(name, {column: self._transitions.c[column].type for column in _TRANSITION})
         self._select = self._select_statement()
         self._lock = self._select_statement(lock=True)
         self._lock_free = self._select_statement(lock=True, skip_locked=True)
         self._insert = self._insert_statement(name)
-        self._update = self._update_statement()
+        self._update = self._update_statement(self._moved, _MOVED)
+        self._replanned = RowSource(name, {column: columns[column].type for column in (*_KEY, *_MOVED, *_PLAN)})
+        self._update_with_plan = self._update_statement(self._replanned, (*_MOVED, *_PLAN))
         self._insert_transitions = self._transitions.insert().from_select(
             list(_TRANSITION), select(*(self._left.c[column] for column in _TRANSITION))
         )
@@ -101,12 +104,12 @@ class Campaigns:
             .returning(campaigns.tenant_id, campaigns.campaign_id)
         )
 
-    def _update_statement(self) -> Any:
-        campaigns, moved = self._table.c, self._moved.c
+    def _update_statement(self, given: RowSource, changed: Sequence[str]) -> Any:
+        campaigns, moved = self._table.c, given.c
         return (
             update(self._table)
             .where(campaigns.tenant_id == moved.tenant_id, campaigns.campaign_id == moved.campaign_id)
-            .values({name: moved[name] for name in _MOVED})
+            .values({name: moved[name] for name in changed})
         )
 
     def read(self, transaction: Transaction, keys: Iterable[Key]) -> dict[Key, Campaign]:
@@ -120,6 +123,19 @@ class Campaigns:
     def lock_free(self, transaction: Transaction, keys: Iterable[Key]) -> dict[Key, Campaign]:
         """Those that exist and nobody holds, locked in key order until commit; never waits."""
         return self._load(transaction, self._lock_free, keys)
+
+    def of_contacts(self, transaction: Transaction, contacts: Iterable[Key], *, finished: bool = False) -> list[Key]:
+        """The unfinished campaigns of these contacts (with `finished`, all of them), in key order."""
+        wanted = sorted(set(contacts))
+        if not wanted:
+            return []
+        campaigns, given = self._table.c, self._of_contacts.c
+        of_contact = and_(campaigns.tenant_id == given.tenant_id, campaigns.contact_id == given.contact_id)
+        if not finished:
+            of_contact = and_(of_contact, campaigns.status.in_([CampaignStatus.ACTIVE, CampaignStatus.PAUSED]))
+        statement = look_up(self._of_contacts, self._table, [campaigns.tenant_id, campaigns.campaign_id], of_contact)
+        rows = transaction.connection.execute(statement, self._of_contacts.bind(wanted))
+        return sorted((tenant, campaign) for tenant, campaign in rows)
 
     def _load(self, transaction: Transaction, statement: Any, keys: Iterable[Key]) -> dict[Key, Campaign]:
         wanted = sorted(set(keys))
@@ -138,8 +154,14 @@ class Campaigns:
     def update(self, transaction: Transaction, campaigns: Sequence[Campaign]) -> None:
         """Store the new state of locked campaigns."""
         if campaigns:
-            rows = [_values(campaign, ("tenant_id", "campaign_id", *_MOVED)) for campaign in campaigns]
+            rows = [_values(campaign, (*_KEY, *_MOVED)) for campaign in campaigns]
             transaction.connection.execute(self._update, self._moved.bind(rows))
+
+    def update_with_plan(self, transaction: Transaction, campaigns: Sequence[Campaign]) -> None:
+        """The same for locked campaigns that go on, or begin again, on another plan."""
+        if campaigns:
+            rows = [_values(campaign, (*_KEY, *_MOVED, *_PLAN)) for campaign in campaigns]
+            transaction.connection.execute(self._update_with_plan, self._replanned.bind(rows))
 
     def insert_transitions(self, transaction: Transaction, transitions: Sequence[Transition]) -> None:
         """Append to the history. A visit left before is refused by the primary key."""

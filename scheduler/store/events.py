@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Text, and_, bindparam, literal_column, select, true, update
+from sqlalchemy import Integer, Text, and_, bindparam, func, literal_column, or_, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.store.database import Database, Transaction
@@ -31,6 +31,12 @@ class StoredEvent:
     received_at: datetime
     outcome: str
     metadata: str | None
+    contact_id: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """The primary key: tenant and event id."""
+        return (self.tenant_id, self.event_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Mail:
     node_visit: int
 
 
+_WAITING: Final = literal_column("'unknown_campaign'", Text)
 _COLUMNS: Final = tuple(field.name for field in fields(StoredEvent))
 
 
@@ -56,6 +63,16 @@ class Events:
         self._new = RowSource(name, {column: events[column].type for column in _COLUMNS})
         self._outcomes = RowSource(name, {"tenant_id": Text, "event_id": Text, "outcome": Text})
         self._messages = RowSource(name, {"tenant_id": Text, "message_id": Text})
+        self._keys = RowSource(name, {"tenant_id": Text, "event_id": Text})
+        self._placed = RowSource(
+            name,
+            {**dict.fromkeys(("tenant_id", "event_id", "campaign_id", "node_id"), Text), "node_visit": Integer},
+        )
+        self._lock_messages = select(
+            func.pg_advisory_xact_lock(
+                func.hashtextextended(self._messages.c.tenant_id.concat("\x1f").concat(self._messages.c.message_id), 0)
+            )
+        )
         make = postgresql.insert if database.is_postgresql else sqlite.insert
         self._insert = (
             make(self._table)
@@ -71,6 +88,77 @@ class Events:
         ordered = sorted(events, key=lambda event: (event.tenant_id, event.event_id))
         rows = [[getattr(event, column) for column in _COLUMNS] for event in ordered]
         return {(tenant, key) for tenant, key in transaction.connection.execute(self._insert, self._new.bind(rows))}
+
+    def waiting(self, transaction: Transaction, messages: Iterable[Key]) -> list[StoredEvent]:
+        """Events of those mails that nobody could place when they came, in the order they occurred."""
+        events, given = self._table.c, self._messages.c
+        statement = (
+            select(*(events[column] for column in _COLUMNS))
+            .join(
+                self._messages.table, and_(events.tenant_id == given.tenant_id, events.message_id == given.message_id)
+            )
+            .where(events.outcome == _WAITING)
+            .order_by(events.occurred_at, events.received_at, events.event_id)
+        )
+        rows: Any = transaction.connection.execute(statement, self._messages.bind(sorted(set(messages))))
+        return [StoredEvent(*row) for row in rows]
+
+    def still_waiting(self, transaction: Transaction, keys: Iterable[Key]) -> dict[Key, datetime]:
+        """Which of these events nobody could place yet, and when each occurred."""
+        wanted = sorted(set(keys))
+        if not wanted:
+            return {}
+        events, given = self._table.c, self._keys.c
+        statement = (
+            select(events.tenant_id, events.event_id, events.occurred_at)
+            .join(self._keys.table, and_(events.tenant_id == given.tenant_id, events.event_id == given.event_id))
+            .where(events.outcome == _WAITING)
+        )
+        rows = transaction.connection.execute(statement, self._keys.bind(wanted))
+        return {(tenant, event_id): occurred_at for tenant, event_id, occurred_at in rows}
+
+    def place(self, transaction: Transaction, rows: Sequence[tuple[str, str, str, str | None, int | None]]) -> set[Key]:
+        """Events that waited have a campaign now: (tenant, event id, campaign, node, visit). Returns those that did.
+
+        A twin at work on the same event is waited for, and one of the two gets it.
+        """
+        if not rows:
+            return set()
+        events, given = self._table.c, self._placed.c
+        statement = (
+            update(self._table)
+            .where(events.tenant_id == given.tenant_id, events.event_id == given.event_id, events.outcome == _WAITING)
+            .values(
+                campaign_id=given.campaign_id,
+                node_id=given.node_id,
+                node_visit=given.node_visit,
+                outcome=literal_column("'recorded'", Text),
+            )
+            .returning(events.tenant_id, events.event_id)
+        )
+        placed = transaction.connection.execute(statement, self._placed.bind(sorted(rows)))
+        return {(tenant, event_id) for tenant, event_id in placed}
+
+    def lock_messages(self, transaction: Transaction, messages: Iterable[Key]) -> None:
+        """Until commit, nobody else confirms these mails or keeps events of them: one of the two sees the other.
+
+        SQLite has one writer at a time anyway.
+        """
+        wanted = sorted(set(messages))
+        if wanted and transaction.database.is_postgresql:
+            transaction.connection.execute(self._lock_messages, self._messages.bind(wanted))
+
+    def forget_metadata(self, transaction: Transaction, contact: Key, campaigns: Iterable[Key]) -> None:
+        """Remove what was said beside the events of a contact and its campaigns."""
+        events = self._table.c
+        of_campaigns = events.campaign_id.in_([campaign_id for _, campaign_id in campaigns])
+        statement = (
+            update(self._table)
+            .where(events.tenant_id == contact[0], events.metadata.is_not(None))
+            .where(or_(of_campaigns, events.contact_id == contact[1]))
+            .values(metadata=None)
+        )
+        transaction.connection.execute(statement)
 
     def set_outcomes(self, transaction: Transaction, rows: Sequence[tuple[str, str, str]]) -> None:
         """What became of events: (tenant, event id, outcome)."""

@@ -14,6 +14,7 @@ from scheduler.store.claims import Claims
 from scheduler.store.contacts import Contacts
 from scheduler.store.database import Database
 from scheduler.store.events import Events
+from scheduler.store.operator_actions import OperatorActions
 from scheduler.store.pauses import Pauses
 from scheduler.store.plans import Plans
 from scheduler.store.settlements import Settlements
@@ -31,6 +32,7 @@ class Stores:
     campaigns: Campaigns
     contacts: Contacts
     events: Events
+    operator_actions: OperatorActions
     pauses: Pauses
     plans: Plans
     settlements: Settlements
@@ -47,6 +49,7 @@ class Stores:
             campaigns=Campaigns(database),
             contacts=Contacts(database),
             events=Events(database),
+            operator_actions=OperatorActions(database),
             pauses=Pauses(database),
             plans=Plans(database, timer_defaults),
             settlements=Settlements(database),

@@ -240,6 +240,7 @@ class Tables:
             # `infinity`, or a year before Christ, from another language: every claim that met it would fail.
             _readable("run_at"),
             _readable("deadline"),
+            Index("ix_scheduled_actions_campaign", "tenant_id", "campaign_id", "node_visit"),
         )
         pending = text("status = 'pending'")
         claimed = text("status = 'claimed'")

@@ -61,7 +61,7 @@ class Stage:
 
     def enroll(self, *nodes: Node, campaign: str = "c-1", tenant: str = "acme", **options: Any) -> Campaign:
         """Enrol a contact in the plan of these nodes."""
-        names = {"start_at", "contact", "connection"}
+        names = {"start_at", "contact", "connection", "restart"}
         given = {name: options.pop(name) for name in names & options.keys()}
         contact_id = options.pop("contact_id", campaign.replace("c-", "k-"))
         return self.sm.enroll(tenant, campaign, contact_id, make_document(*nodes, **options), **given)
