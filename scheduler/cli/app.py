@@ -12,6 +12,7 @@ from scheduler.cli.action_commands import actions
 from scheduler.cli.campaign_commands import campaigns
 from scheduler.cli.check_command import check
 from scheduler.cli.command_group import PROGRAM, TRACEBACK, CommandGroup
+from scheduler.cli.contact_commands import contacts
 from scheduler.cli.database_commands import database
 from scheduler.cli.demo.command import demo
 from scheduler.cli.enroll_command import enroll
@@ -94,5 +95,11 @@ def run(context: typer.Context) -> None:
 
 for command in (demo, check, status, enroll, event, schedule):
     app.command()(command)
-for name, group in {"db": database, "plan": plan, "actions": actions, "campaigns": campaigns}.items():
+for name, group in {
+    "db": database,
+    "plan": plan,
+    "actions": actions,
+    "campaigns": campaigns,
+    "contacts": contacts,
+}.items():
     app.add_typer(group, name=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -72,6 +73,9 @@ FromOption = Annotated[
 SkipFlag = Annotated[
     bool, typer.Option("--skip-bad", help="With --from: leave bad rows out. Otherwise one of them refuses the file.")
 ]
+RestartFlag = Annotated[
+    bool, typer.Option("--restart", help="Let campaigns that are finished begin again, on this plan.")
+]
 
 
 def enroll(
@@ -87,11 +91,13 @@ def enroll(
     source: FromOption = None,
     *,
     skip_bad: SkipFlag = False,
+    restart: RestartFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Start contacts on a plan. One by its options, or all rows of a file in one transaction.
 
-    A campaign that is enrolled already is left as it is, and counted.
+    A campaign that is enrolled already is left as it is, and counted. A suppressed contact is refused; in a file it is
+    left out, and counted.
 
     JSON Lines have the fields tenant_id, campaign_id, contact_id, plan (a file, the plan itself or a hash), start_at
     and contact with address, timezone and variables. CSV has the columns tenant_id, campaign_id, contact_id, start_at,
@@ -107,7 +113,8 @@ def enroll(
     }
     if source is not None:
         _refuse(single, "leave it out: with --from it stands in the file")
-        _enroll_file(context, source, {"tenant_id": tenant, "plan": plan}, skip_bad=skip_bad, as_json=as_json)
+        defaults = {"tenant_id": tenant, "plan": plan, "restart": restart}
+        _enroll_file(context, source, defaults, skip_bad=skip_bad, as_json=as_json)
         return
     if skip_bad:
         raise InvalidInputError("--skip-bad", None, "leave it out: it belongs to --from")
@@ -120,12 +127,16 @@ def enroll(
             plan=_plans(timeout_scheduler, []).resolve(tenant or "", plan),
             start_at=None if start_at is None else parse_instant("start_at", start_at),
             contact=_contact(address, timezone, variables or []),
+            restart=restart,
         )
         _enroll_one(timeout_scheduler, enrolment, as_json=as_json)
 
 
 def _enroll_one(timeout_scheduler: TimeoutScheduler, enrolment: Enrolment, *, as_json: bool) -> None:
-    is_new = timeout_scheduler.campaigns.enroll_many([enrolment]).enrolled == 1
+    summary = timeout_scheduler.campaigns.enroll_many([enrolment])
+    if summary.suppressed:
+        timeout_scheduler.campaigns.enroll(**_as_call(enrolment))  # raises, and says since when and why
+    is_new = summary.enrolled == 1
     campaign = timeout_scheduler.campaigns.find(*enrolment.key)
     if as_json:
         write_json({"is_new": is_new, "campaign": None if campaign is None else campaign_document(campaign)})
@@ -148,9 +159,17 @@ def _enroll_file(
         summary = timeout_scheduler.campaigns.enroll_many(checked.values("enrolling"))
     skipped = len(checked.bad_lines)
     if as_json:
-        write_json({"enrolled": summary.enrolled, "existing": summary.existing, "bad_lines": checked.bad_lines})
+        counts = {"enrolled": summary.enrolled, "existing": summary.existing, "suppressed": summary.suppressed}
+        write_json({**counts, "bad_lines": checked.bad_lines})
         return
-    write_line(f"enrolled {summary.enrolled}, existed already {summary.existing}, bad lines left out {skipped}")
+    suppressed = f"suppressed {summary.suppressed}, " if summary.suppressed else ""
+    write_line(
+        f"enrolled {summary.enrolled}, existed already {summary.existing}, {suppressed}bad lines left out {skipped}"
+    )
+
+
+def _as_call(enrolment: Enrolment) -> dict[str, Any]:
+    return {field.name: getattr(enrolment, field.name) for field in fields(enrolment)}
 
 
 def _plans(timeout_scheduler: TimeoutScheduler, folders: Sequence[Path]) -> PlanReferences:

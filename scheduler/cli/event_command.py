@@ -38,6 +38,12 @@ CampaignOption = Annotated[
     str | None,
     typer.Option("--campaign", metavar="ID", help="The campaign, such as c-1. Not needed with --message-id."),
 ]
+ContactOption = Annotated[
+    str | None,
+    typer.Option(
+        "--contact", metavar="ID", help="In place of a campaign: the contact, such as k-1, all its campaigns."
+    ),
+]
 NodeOption = Annotated[
     str | None, typer.Option("--node", metavar="ID", help="The node whose mail it is about, such as email_intro.")
 ]
@@ -70,6 +76,7 @@ def event(
     event_type: TypeArgument = None,
     tenant: TenantOption = None,
     campaign: CampaignOption = None,
+    contact: ContactOption = None,
     node: NodeOption = None,
     occurred_at: OccurredOption = None,
     event_id: EventIdOption = None,
@@ -84,6 +91,7 @@ def event(
 
     Rows have the fields tenant_id, event_type, campaign_id, node_id, message_id, occurred_at, event_id and metadata.
     They are applied in their order, 500 in a transaction. A timeout's type (no_open) fires it, if it is due.
+    With --contact the event reaches every unfinished campaign of the contact, and a line tells of each.
     """
     single = {
         "campaign_id": campaign,
@@ -95,31 +103,58 @@ def event(
     }
     with naming_options(_NAMES):
         if source is not None:
-            _refuse({"event_type": event_type, **single})
+            _refuse({"event_type": event_type, "contact_id": contact, **single})
             _take_file(context, source, tenant, skip_bad=skip_bad, as_json=as_json)
             return
         if skip_bad:
             raise InvalidInputError("--skip-bad", None, "leave it out: it belongs to --from")
         values = {**single, "event_type": event_type, "tenant_id": tenant, "metadata": _metadata(metadata)}
-        _take_one(context, values, as_json=as_json)
+        _require(values)
+        if contact is None:
+            _take_one(context, values, as_json=as_json)
+        else:
+            _take_of_contact(context, contact, values, as_json=as_json)
 
 
-def _take_one(context: typer.Context, values: dict[str, Any], *, as_json: bool) -> None:
+def _require(values: dict[str, Any]) -> None:
     for name in ("event_type", "tenant_id"):
         if values[name] is None:
             raise InvalidInputError(name, None, "it is missing: give it, or --from FILE for many events")
     if values["occurred_at"] is not None:
         values["occurred_at"] = parse_instant("occurred_at", values["occurred_at"])
+
+
+def _take_one(context: typer.Context, values: dict[str, Any], *, as_json: bool) -> None:
     with opened(context) as timeout_scheduler:
         result = timeout_scheduler.campaigns.process_event(**values)
     if as_json:
         write_json(_result_document(result))
+    else:
+        _say(result)
+
+
+def _take_of_contact(context: typer.Context, contact: str, values: dict[str, Any], *, as_json: bool) -> None:
+    for name in ("campaign_id", "node_id", "message_id"):
+        if values[name] is not None:
+            raise InvalidInputError(
+                name, values[name], "leave it out: with --contact the event is about no one campaign"
+            )
+    given = {name: values[name] for name in ("tenant_id", "event_type", "metadata", "occurred_at", "event_id")}
+    with opened(context) as timeout_scheduler:
+        results = timeout_scheduler.campaigns.process_contact_event(contact_id=contact, **given)
+    if as_json:
+        write_json([_result_document(result) for result in results])
         return
+    for result in results:
+        _say(result, "" if result.campaign is None else f"{result.campaign.campaign_id}: ")
+
+
+def _say(result: EventResult, about: str = "") -> None:
     campaign = result.campaign
     where = (
         "" if campaign is None else f"; {campaign.status} at {campaign.current_node_id}, visit {campaign.node_visit}"
     )
-    write_line(f"{result.event_type}: {result.outcome}{where}")
+    write_line(f"{about}{result.event_type}: {result.outcome}{where}")
 
 
 def _take_file(context: typer.Context, source: str, tenant: str | None, *, skip_bad: bool, as_json: bool) -> None:

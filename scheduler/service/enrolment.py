@@ -150,9 +150,13 @@ class Enroller:
         """
         entered = self._enroll_chunk(transaction, [enrolment], _PlanMemory())
         if entered.suppressed:
-            remedy = "it is suppressed, and must not be approached: unsuppress it first"
-            raise InvalidInputError("contact_id", enrolment.contact_id, remedy)
+            raise InvalidInputError("contact_id", enrolment.contact_id, self._why_suppressed(transaction, enrolment))
         return self._stores.campaigns.read(transaction, [enrolment.key])[enrolment.key]
+
+    def _why_suppressed(self, transaction: Transaction, enrolment: Enrolment) -> str:
+        contact = self._stores.contacts.read(transaction, [enrolment.contact_key])[enrolment.contact_key]
+        since = "" if contact.suppressed_at is None else f" since {contact.suppressed_at.isoformat()}"
+        return f"it is suppressed{since} ({contact.suppressed_reason}) and must not be approached; unsuppress it first"
 
     def enroll_many(
         self, transaction: Transaction, enrolments: Iterable[Enrolment | Mapping[str, Any]]

@@ -48,7 +48,7 @@ def test_every_row_of_a_csv_file_is_enrolled_and_its_other_columns_are_variables
 
     answer = command(*FROM, "rows.csv", "--json")
 
-    assert answer.document == {"enrolled": 2, "existing": 0, "bad_lines": []}
+    assert answer.document == {"enrolled": 2, "existing": 0, "suppressed": 0, "bad_lines": []}
     contact = contact_of(timeouts, "k-1")
     assert contact.variables == {"first_name": "Zoë", "note": 'two\r\nlines, and a "quote"'}
     assert (contact.address, contact.timezone) == ("a@example.com", "Europe/Berlin")
@@ -152,7 +152,7 @@ def test_skip_bad_enrols_the_good_rows_and_lists_the_bad_ones(
 def test_skip_bad_says_in_json_which_lines_were_left_out(on_sqlite: Command) -> None:
     answer = on_sqlite(*FROM, "-", "--skip-bad", "--json", stdin='{"campaign_id": "c-1", "contact_id": "k"}\noops\n')
 
-    assert answer.document == {"enrolled": 1, "existing": 0, "bad_lines": [2]}
+    assert answer.document == {"enrolled": 1, "existing": 0, "suppressed": 0, "bad_lines": [2]}
 
 
 def test_a_campaign_twice_with_different_contacts_is_refused_naming_both_lines(
