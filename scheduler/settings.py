@@ -20,6 +20,7 @@ from scheduler.domain.node import TimerDefaults
 from scheduler.domain.timing import Duration, parse_duration
 
 PREFIX: Final = "SCHEDULER_"
+_NEVER_SHOWN: Final = ("url", "dsn", "token", "secret", "password")
 
 
 def _to_timedelta(value: object) -> timedelta:
@@ -80,6 +81,16 @@ class Settings(BaseSettings):
     retention: PositiveSpan = Field(timedelta(days=30), description="how long finished rows are kept")
     state_manager: str | None = Field(None, description="module:attribute of your own state manager")
     send_handler: str = Field("log", description="log, external, smtp, webhook, or module:callable")
+    webhook_url: SecretStr | None = Field(None, description="where the webhook handler posts each send")
+    webhook_secret: SecretStr | None = Field(None, description="what its requests are signed with")
+    webhook_timeout: PositiveSpan = Field(timedelta(seconds=10), description="longest time for one request")
+    smtp_host: str | None = Field(None, description="the mail server of the smtp handler")
+    smtp_port: int = Field(587, ge=1, le=65535, description="the port of the mail server")
+    smtp_tls: Literal["starttls", "tls", "none"] = Field("starttls", description="how the connection is encrypted")
+    smtp_username: str | None = Field(None, description="who logs in at the mail server; nobody without it")
+    smtp_password: SecretStr | None = Field(None, description="the password for it")
+    smtp_from: str | None = Field(None, description="the sender of every mail")
+    smtp_timeout: PositiveSpan = Field(timedelta(seconds=10), description="longest time for one mail")
     instance_name: str | None = Field(None, description="how this daemon is called in logs; default: the host's name")
     sentry_dsn: SecretStr | None = Field(None, description="where errors are reported; nothing is without it")
     sentry_environment: str | None = Field(None, description="production, staging, ...")
@@ -151,5 +162,5 @@ def _first_fault(error: ValidationError) -> InvalidInputError:
     name = str(fault["loc"][0]) if fault["loc"] else "settings"
     cause = fault.get("ctx", {}).get("error")
     remedy = cause.remedy if isinstance(cause, InvalidInputError) else fault["msg"]
-    shown = "(not shown)" if any(word in name.lower() for word in ("url", "dsn", "token")) else fault.get("input")
+    shown = "(not shown)" if any(word in name.lower() for word in _NEVER_SHOWN) else fault.get("input")
     return InvalidInputError(name if name.startswith(PREFIX) else _variable(name), shown, remedy)

@@ -93,9 +93,9 @@ def check_state_manager(settings: Settings) -> Finding:
 
 
 def check_send_handler(settings: Settings) -> Finding:
-    """Whether the send handler can be imported."""
+    """Whether the send handler can be imported, and has the settings it needs."""
     chosen = settings.send_handler
-    return _loaded("send handler", chosen, lambda: load_send_handler("SCHEDULER_SEND_HANDLER", chosen))
+    return _loaded("send handler", chosen, lambda: load_send_handler("SCHEDULER_SEND_HANDLER", chosen, settings))
 
 
 def _check_clock(timeout_scheduler: TimeoutScheduler) -> Finding:
@@ -114,7 +114,8 @@ def _check_sends(timeout_scheduler: TimeoutScheduler) -> Iterator[Finding]:
     with timeout_scheduler.database.reading() as transaction:
         if timeout_scheduler.stores.plans.any_sends(transaction):
             detail = "stored plans have send nodes, and the send handler `log` only logs them"
-            yield Finding("sends", Verdict.WARNING, detail, "set SCHEDULER_SEND_HANDLER to external or module:callable")
+            remedy = "set SCHEDULER_SEND_HANDLER to smtp, webhook, external or module:callable"
+            yield Finding("sends", Verdict.WARNING, detail, remedy)
 
 
 def _loaded(name: str, chosen: str, load: Callable[[], Any]) -> Finding:

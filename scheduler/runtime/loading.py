@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.sending import SendHandler
-from scheduler.service.log_handler import LogSendHandler
+from scheduler.service.handlers.log import LogSendHandler
+from scheduler.service.handlers.smtp import SmtpSendHandler
+from scheduler.service.handlers.webhook import WebhookSendHandler
 from scheduler.service.state_manager import StateManager
+from scheduler.settings import Settings
 
 EXTERNAL: Final = "external"
-_LATER: Final = ("smtp", "webhook")
 
 
 def load_object(setting: str, reference: str) -> Any:
@@ -41,17 +43,24 @@ def load_state_manager(setting: str, given: object) -> StateManager:
     return found
 
 
-def load_send_handler(setting: str, given: object) -> SendHandler | None:
-    """A send handler from `log`, `external` (None: the application sends), a callable, or `module:callable`."""
-    if given == "log":
-        return LogSendHandler()
+def load_send_handler(setting: str, given: object, settings: Settings) -> SendHandler | None:
+    """A send handler from `log`, `external` (None: the application sends), `smtp`, `webhook`, a callable, or its name.
+
+    Raises InvalidInputError; for `smtp` and `webhook` it names the setting of theirs that is missing or unusable.
+    """
     if given == EXTERNAL:
         return None
-    if given in _LATER:
-        raise InvalidInputError(setting, given, "not in this version yet: use log, external or module:callable")
+    if given == "log":
+        return LogSendHandler()
+    if given == "smtp":
+        return SmtpSendHandler(settings)
+    if given == "webhook":
+        return WebhookSendHandler(settings)
     found = load_object(setting, given) if isinstance(given, str) else given
     if inspect.isclass(found):
         found = found()
     if not callable(found):
-        raise InvalidInputError(setting, given, "give log, external, or a callable that takes a SendRequest")
+        raise InvalidInputError(
+            setting, given, "give log, external, smtp, webhook, or a callable that takes a SendRequest"
+        )
     return found  # type: ignore[no-any-return]

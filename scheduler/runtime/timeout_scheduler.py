@@ -61,10 +61,11 @@ class TimeoutScheduler:
         stores = Stores.of(self._database, self.settings.timer_defaults)
         self._stores = stores
         self._timeouts = Timeouts(stores)
-        self._campaigns = CampaignStateManager(stores, self.settings, self.metrics)
+        handler = load_send_handler("send_handler", send_handler or self.settings.send_handler, self.settings)
+        is_external = handler is None
+        self._campaigns = CampaignStateManager(stores, self.settings, self.metrics, is_external=is_external)
         chosen = state_manager if state_manager is not None else self.settings.state_manager
         manager = self._campaigns if chosen is None else load_state_manager("state_manager", chosen)
-        handler = load_send_handler("send_handler", send_handler or self.settings.send_handler)
         self._engine = FiringEngine(stores, self._timeouts, manager, handler, self.settings, self.metrics, self.fire)
         self._database.wake = self._wake_for
 

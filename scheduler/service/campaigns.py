@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from scheduler.domain.action import ScheduledAction, require_id, tenant_of
@@ -11,7 +11,7 @@ from scheduler.domain.campaign import Campaign, Transition
 from scheduler.domain.event import is_synthetic
 from scheduler.domain.explanation import Explanation, StuckCampaign
 from scheduler.domain.outcome import Outcome
-from scheduler.domain.sending import SendResult
+from scheduler.domain.sending import SendRequest, SendResult
 from scheduler.domain.storable import require_text
 from scheduler.domain.timing import parse_instant
 from scheduler.service.confirming import Confirmations
@@ -20,6 +20,7 @@ from scheduler.service.deciding import decide_timeouts
 from scheduler.service.enrolment import Enroller, Enrolment, PlanLike
 from scheduler.service.event_intake import EventIntake, IncomingEvent
 from scheduler.service.explaining import Explainer
+from scheduler.service.external_sends import ExternalSends
 from scheduler.service.pausing import Pausing
 from scheduler.service.persist import DecisionWriter
 from scheduler.service.results import EnrolSummary, EventResult
@@ -38,7 +39,7 @@ class CampaignStateManager:
     DatabaseUnavailableError when the database is away; the same call may then be made again.
     """
 
-    def __init__(self, stores: Stores, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, stores: Stores, settings: Settings, metrics: Metrics, *, is_external: bool = False) -> None:
         self._stores = stores
         self._database = stores.database
         self._writer = DecisionWriter(stores, settings.timeout_grace, metrics)
@@ -49,6 +50,7 @@ class CampaignStateManager:
         self._suppression = Suppression(stores, self._writer)
         self._contact_events = ContactEvents(stores, self._intake, self._suppression)
         self._synthetic = SyntheticEvents(stores, self._writer)
+        self._external = ExternalSends(stores, self._writer, settings, metrics, is_external=is_external)
         self._explainer = Explainer(stores)
 
     def enroll(
@@ -184,6 +186,40 @@ class CampaignStateManager:
         result = SendResult(mail, parse_instant("sent_at", sent_at))
         return self._database.run(
             lambda transaction: self._confirmations.by_application(transaction, key, result), connection
+        )
+
+    def take_sends(
+        self,
+        limit: int = 100,
+        tenant_id: str | None = None,
+        lease: timedelta | str | None = None,
+        connection: Any = None,
+    ) -> list[SendRequest]:
+        """Due sends for an application that sends by itself: nobody else gets them for `lease` (the setting LEASE).
+
+        Close each with `confirm_send` or `fail_send`; one that isn't by then is due again. Refused unless
+        SEND_HANDLER is external.
+        """
+        return self._database.run(
+            lambda transaction: self._external.take(transaction, limit, tenant_id, lease), connection
+        )
+
+    def fail_send(
+        self,
+        job_id: str,
+        reason: str,
+        retry_after: timedelta | str | None = None,
+        permanent: bool = False,  # noqa: FBT001, FBT002 - as the contract has it
+        connection: Any = None,
+    ) -> bool:
+        """Say that a mail couldn't be sent, with what a failing send handler leads to: another attempt, or the end.
+
+        `reason` is kept in `last_error`: leave addresses out. False unless the send was handed out, or is due.
+        """
+        key = (tenant_of(job_id), job_id)
+        return self._database.run(
+            lambda transaction: self._external.fail(transaction, key, reason, retry_after, permanent=permanent),
+            connection,
         )
 
     def pause(

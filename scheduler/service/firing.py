@@ -16,6 +16,7 @@ from scheduler.domain.action import ActionStatus, ScheduledAction
 from scheduler.domain.errors import SchedulerError
 from scheduler.domain.outcome import BUSY, DEFERRED, PAUSED, UNKNOWN_CAMPAIGN, Outcome
 from scheduler.service.campaigns import CampaignStateManager
+from scheduler.service.canonical_line import BUSY_DELAY, log_action
 from scheduler.service.deciding import GONE
 from scheduler.service.failing import Failures
 from scheduler.service.owner import Owner
@@ -29,7 +30,6 @@ from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit, is_logged
 from scheduler.telemetry.metrics import Metrics
 
-BUSY_DELAY: Final = timedelta(milliseconds=250)
 # A batch waits for nobody for longer: an open transaction may have inserted the very key that a next visit needs.
 PATIENCE: Final = timedelta(milliseconds=250)
 HELD_UP_DELAY: Final = timedelta(seconds=2)
@@ -212,24 +212,3 @@ def _ended(one: Fired) -> Ended:
         gave_up = one.returned is not None and one.returned.status == ActionStatus.ERROR
         return Ended(one.action, error=one.outcome, is_final=gave_up)
     return Ended(one.action, one.outcome.name, is_final=one.outcome.is_final)
-
-
-_EVENT_OF: Final = {PAUSED: "action.paused", DEFERRED: "action.deferred", BUSY: "action.released"}
-
-
-def log_action(action: ScheduledAction, outcome: str, now: datetime, batch: int = 1) -> None:
-    """The canonical line of one due action."""
-    emit(
-        _EVENT_OF.get(outcome, "action.completed"),
-        dedupe_key=action.dedupe_key,
-        tenant_id=action.tenant_id,
-        campaign_id=action.campaign_id,
-        node_id=action.node_id,
-        node_visit=action.node_visit,
-        action_type=action.action_type,
-        event_type=action.event_type,
-        outcome=outcome,
-        lateness_seconds=round((now - action.run_at).total_seconds(), 6),
-        attempt=action.attempts + 1,
-        batch=batch,
-    )

@@ -13,32 +13,27 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from scheduler.domain import machine, outcome
-from scheduler.domain.action import ActionStatus, ScheduledAction, require_id
-from scheduler.domain.campaign import Campaign, CampaignStatus
-from scheduler.domain.decision import SendFailed
-from scheduler.domain.errors import InvalidInputError, PermanentSendError, RetryLater, SchedulerError
-from scheduler.domain.plan import CampaignPlan
-from scheduler.domain.sending import SendHandler, SendRequest, SendResult, fill_in
+from scheduler.domain import outcome
+from scheduler.domain.action import ScheduledAction, require_id
+from scheduler.domain.errors import InvalidInputError, PermanentSendError
+from scheduler.domain.sending import SendHandler, SendRequest, SendResult
 from scheduler.domain.timing import require_aware
+from scheduler.service.canonical_line import log_action
 from scheduler.service.confirming import Confirmations, Sent
 from scheduler.service.event_intake import EventIntake
-from scheduler.service.failing import Failures
-from scheduler.service.firing import log_action
+from scheduler.service.failed_sends import FailedSends
+from scheduler.service.last_look import LastLook, Ready
 from scheduler.service.owner import Owner
-from scheduler.service.persist import Decided, DecisionWriter
+from scheduler.service.persist import DecisionWriter
 from scheduler.service.results import Ended
 from scheduler.settings import Settings
-from scheduler.store.contacts import Contact
 from scheduler.store.database import Transaction
 from scheduler.store.errors import is_transient
-from scheduler.store.settlements import Completion, Return
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
 
 Key = tuple[str, str]
-Ready = tuple[ScheduledAction, SendRequest | Exception]
 
 SMALLEST_BATCH: Final = 1
 
@@ -65,11 +60,12 @@ class Sends:
         owner: Owner,
     ) -> None:
         self._stores = stores
-        self._writer = writer
         self._handler = handler
         self._metrics = metrics
         self._owner = owner
-        self._failures = Failures(settings, metrics)
+        self._lease = settings.lease
+        self._last_look = LastLook(stores, writer, metrics)
+        self._failed = FailedSends(stores, writer, settings, metrics)
         self._confirmations = Confirmations(stores, writer, EventIntake(stores, writer, metrics))
         self._unconfirmed: dict[Key, SendResult] = {}
 
@@ -110,34 +106,12 @@ class Sends:
 
     def _prepare(self, claimed: Sequence[ScheduledAction]) -> tuple[list[Ready], list[Ended]]:
         """The last look before sending: what no longer applies ends here, and is not sent."""
-        stores = self._stores
-        with stores.database.transaction() as transaction:
-            held = stores.settlements.lock_held(transaction, self._owner.id, claimed)
-            actions = [action for action in claimed if action.key in held]
-            campaigns = stores.campaigns.read(transaction, (action.campaign_key for action in actions))
-            plans = stores.plans.load(transaction, {(one.tenant_id, one.plan_hash) for one in campaigns.values()})
-            contacts = stores.contacts.read(
-                transaction, ((one.tenant_id, one.contact_id) for one in campaigns.values())
-            )
-            ready: list[Ready] = []
-            over: list[Completion] = []
-            paused: list[Return] = []
-            for action in actions:
-                campaign = campaigns.get(action.campaign_key)
-                reason = _why_not(action, campaign)
-                if campaign is None or reason in _FINAL:
-                    over.append(Completion(action, reason or outcome.UNKNOWN_CAMPAIGN))
-                elif reason is not None:
-                    paused.append(Return(action, ActionStatus.PAUSED, action.run_at, action.attempts))
-                else:
-                    plan = plans.get((campaign.tenant_id, campaign.plan_hash))
-                    ready.append((action, _request(action, campaign, plan, contacts)))
-            stores.settlements.complete(transaction, self._owner.id, over)
-            stores.settlements.give_back(transaction, self._owner.id, paused)
-            now = transaction.now
-        for done in over:
-            self._tell_ended(done.action, done.outcome, now)
-        return ready, [Ended(done.action, done.outcome, is_final=True) for done in over]
+        database, owner = self._stores.database, self._owner.id
+        looked = database.run(lambda transaction: self._last_look.look(transaction, owner, claimed, self._lease))
+        settled = []
+        if looked.doubtful:
+            settled = database.run(lambda transaction: self._last_look.settle(transaction, owner, looked.doubtful))
+        return looked.ready, looked.ended + settled
 
     def _try(self, action: ScheduledAction, request: SendRequest | Exception) -> _Attempt:
         if isinstance(request, Exception):
@@ -170,11 +144,11 @@ class Sends:
         return self._confirm_apart(sent[:middle]) + self._confirm_apart(sent[middle:])
 
     def _give_up(self, action: ScheduledAction, error: Exception) -> Ended:
-        returned, held = self._give_back(action, error, permanent=True, end_visit=False)
+        ended = self._stores.database.run(
+            lambda transaction: self._failed.park(transaction, self._owner.id, action, error)
+        )
         self._unconfirmed.pop(action.key, None)
-        if held:
-            self._failures.tell(returned, error, _reason(error))
-        return Ended(action, error=error, is_final=held)
+        return ended
 
     def _confirm(self, sent: Sequence[Sent]) -> list[Ended]:
         """Record that mails went out; those whose campaign somebody holds are recorded one by one afterwards."""
@@ -194,94 +168,13 @@ class Sends:
         return ended + [one for held in waiting for one in self._confirm([held])]
 
     def _fail(self, action: ScheduledAction, error: Exception) -> Ended:
-        """A failed attempt: again later, or the end of the send and what the plan says about that."""
-        permanent = isinstance(error, PermanentSendError) or self._failures.is_last(action)
-        try:
-            returned, held = self._give_back(action, error, permanent=permanent, end_visit=permanent)
-        except Exception as unreadable:
-            if is_transient(unreadable) or not permanent:
-                raise
-            returned, held = self._give_back(action, error, permanent=True, end_visit=False)
-        if held:
-            self._failures.tell(returned, error, _reason(error))
-        return Ended(action, error=error, is_final=held and permanent)
-
-    def _give_back(
-        self, action: ScheduledAction, error: Exception, *, permanent: bool, end_visit: bool
-    ) -> tuple[Return, bool]:
-        """One transaction; raises what makes the campaign or its plan unreadable when the visit is to end too."""
-        stores = self._stores
-        with stores.database.transaction() as transaction:
-            campaigns = stores.campaigns.lock(transaction, [action.campaign_key]) if end_visit else {}
-            returned = self._returned(action, error, transaction.now, permanent=permanent)
-            held = stores.settlements.give_back(transaction, self._owner.id, [returned])
-            campaign = campaigns.get(action.campaign_key)
-            if held and campaign is not None:
-                self._end_visit(transaction, action, campaign)
-        return returned, bool(held)
-
-    def _returned(self, action: ScheduledAction, error: Exception, now: datetime, *, permanent: bool) -> Return:
-        if permanent:
-            return self._failures.at_once(action, error)
-        delay = error.after if isinstance(error, RetryLater) else None
-        return self._failures.after_attempt(action, error, now, delay)
-
-    def _end_visit(self, transaction: Transaction, action: ScheduledAction, campaign: Campaign) -> None:
-        plans = self._stores.plans.load(transaction, [(campaign.tenant_id, campaign.plan_hash)])
-        plan = plans.get((campaign.tenant_id, campaign.plan_hash))
-        if plan is None:
-            raise SchedulerError(f"plan {campaign.plan_hash} of campaign {campaign.campaign_id!r} is missing")
-        event = SendFailed(action.node_visit, action.dedupe_key)
-        decision = machine.transition(plan, campaign, event, transaction.now)
-        self._writer.write(transaction, [Decided(campaign, decision, action.dedupe_key)])
+        return self._stores.database.run(
+            lambda transaction: self._failed.record(transaction, self._owner.id, action, error)
+        )
 
     def _tell_ended(self, action: ScheduledAction, name: str, now: datetime) -> None:
         self._metrics.ended(action.action_type, action.event_type, name)
         log_action(action, name, now)
-
-
-_FINAL: Final = (outcome.UNKNOWN_CAMPAIGN, outcome.CAMPAIGN_INACTIVE, outcome.STALE)
-
-
-def _why_not(action: ScheduledAction, campaign: Campaign | None) -> str | None:
-    """Why a due send is not sent; None when it is."""
-    if campaign is None:
-        return outcome.UNKNOWN_CAMPAIGN
-    if campaign.is_finished:
-        return outcome.CAMPAIGN_INACTIVE
-    if action.node_visit != campaign.node_visit or action.node_id != campaign.current_node_id:
-        return outcome.STALE
-    return outcome.PAUSED if campaign.status == CampaignStatus.PAUSED else None
-
-
-def _request(
-    action: ScheduledAction, campaign: Campaign, plan: CampaignPlan | None, contacts: dict[Key, Contact]
-) -> SendRequest | Exception:
-    """The mail to send, or why there can't be one."""
-    if plan is None:
-        return SchedulerError(f"plan {campaign.plan_hash} of campaign {campaign.campaign_id!r} is missing")
-    contact = contacts.get((campaign.tenant_id, campaign.contact_id))
-    variables = (contact.variables if contact else None) or {}
-    node = plan.node(action.node_id)
-    request = SendRequest(
-        dedupe_key=action.dedupe_key,
-        tenant_id=action.tenant_id,
-        campaign_id=action.campaign_id,
-        contact_id=action.contact_id,
-        node_id=action.node_id,
-        node_visit=action.node_visit,
-        channel=node.channel,
-        address=contact.address if contact else None,
-        subject=None,
-        body=None,
-        variables=variables,
-        planned_at=action.deadline,
-        attempt=action.attempts + 1,
-    )
-    try:
-        return replace(request, subject=fill_in(node.subject, variables), body=fill_in(node.body, variables))
-    except PermanentSendError as error:
-        return error
 
 
 def _checked(result: object) -> SendResult:
@@ -296,9 +189,3 @@ def _checked(result: object) -> SendResult:
         return result if result.sent_at is None else replace(result, sent_at=require_aware("sent_at", result.sent_at))
     except InvalidInputError as error:
         raise PermanentSendError(f"the send handler's answer is unusable: {error}") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, PermanentSendError):
-        return "permanent"
-    return "retry_later" if isinstance(error, RetryLater) else "error"

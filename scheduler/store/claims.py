@@ -6,9 +6,10 @@ real time (PostgreSQL's own), never on a given clock.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     CTE,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     column,
     func,
     literal_column,
+    not_,
     select,
     update,
 )
@@ -28,8 +30,16 @@ from sqlalchemy import (
 from scheduler.domain.action import ActionType, ScheduledAction
 from scheduler.store.actions import Key, action_columns, to_action
 from scheduler.store.database import Database, Transaction
-from scheduler.store.statuses import CLAIMED, PENDING
+from scheduler.store.rows import RowSource
+from scheduler.store.statuses import CLAIMED, PENDING, still
 from scheduler.store.tables import Instant
+
+APPLICATION: Final = "external:"
+
+
+def is_application(owner: str | None) -> bool:
+    """Whether a claim is an application's that sends by itself: a process's own has a second colon."""
+    return owner is not None and owner.startswith(APPLICATION) and owner.count(":") == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +59,28 @@ class Claims:
         self._table = database.tables.scheduled_actions
         self._columns = action_columns(database.tables)
         self._claim = self._claim_statement()
+        self._claim_of_tenant = self._claim_statement(of_tenant=True)
+        claim = {"tenant_id": Text, "dedupe_key": Text, "claim_number": Integer}
+        self._renewed = RowSource(database.dialect_name, claim)
+        self._renew = self._renew_statement()
         self._claim_key = self._claim_key_statement()
         self._next_due = self._next_due_statement()
 
     def claim(
-        self, transaction: Transaction, action_type: ActionType, limit: int, owner: str, lease: timedelta
+        self,
+        transaction: Transaction,
+        action_type: ActionType,
+        limit: int,
+        owner: str,
+        lease: timedelta,
+        tenant_id: str | None = None,
     ) -> list[ScheduledAction]:
         """Claim up to `limit` due actions for `owner`, the longest overdue first; none that somebody else holds."""
         parameters = {"kind": action_type, "most": limit, "owner": owner, **self._now(), **self._lease(lease)}
-        claimed = [to_action(row) for row in transaction.connection.execute(self._claim, parameters)]
+        statement = self._claim
+        if tenant_id is not None:
+            statement, parameters["tenant"] = self._claim_of_tenant, tenant_id
+        claimed = [to_action(row) for row in transaction.connection.execute(statement, parameters)]
         return sorted(claimed, key=lambda action: (action.run_at, action.key))
 
     def claim_one(self, transaction: Transaction, key: Key, owner: str, lease: timedelta) -> ScheduledAction | None:
@@ -65,6 +88,16 @@ class Claims:
         parameters = {"tenant": key[0], "key": key[1], "owner": owner, **self._now(), **self._lease(lease)}
         row = transaction.connection.execute(self._claim_key, parameters).first()
         return None if row is None else to_action(row)
+
+    def renew(
+        self, transaction: Transaction, owner: str, actions: Sequence[ScheduledAction], lease: timedelta
+    ) -> set[Key]:
+        """Let claims that `owner` still holds last `lease` from now on; returns their keys. The rows are locked."""
+        if not actions:
+            return set()
+        rows = self._renewed.bind([(*action.key, action.claim_number) for action in actions])
+        renewed = transaction.connection.execute(self._renew, {**rows, "owner": owner, **self._lease(lease)})
+        return {(tenant, key) for tenant, key in renewed}
 
     def next_due(self, transaction: Transaction) -> NextDue:
         """When there will be something to claim. Reads two index entries, however much is pending."""
@@ -75,6 +108,11 @@ class Claims:
         """Claims whose lease ended are due again; an owner knows best what of its own is still at work."""
         expired = and_(self._table.c.claimed_until < self._real_now(), self._table.c.claimed_by != bindparam("owner"))
         return self._release(transaction, expired, owner=but_not_of, **self._real())
+
+    def release_expired_sends(self, transaction: Transaction) -> int:
+        """Sends that somebody was given and neither confirmed nor failed in time are due again."""
+        is_send = self._table.c.action_type == literal_column("'send'")
+        return self._release(transaction, and_(self._table.c.claimed_until < self._real_now(), is_send), **self._real())
 
     def expired_own(self, transaction: Transaction, owner: str) -> list[ScheduledAction]:
         """What `owner` holds past its lease: still at work, or claimed by a statement whose answer was lost."""
@@ -87,8 +125,13 @@ class Claims:
         return [to_action(row) for row in rows]
 
     def release_others(self, transaction: Transaction, owner: str) -> int:
-        """Every claim but `owner`'s is due again: only where no other process can be firing."""
-        return self._release(transaction, self._table.c.claimed_by != bindparam("owner"), owner=owner)
+        """Every claim but `owner`'s is due again: only where no other process can be firing.
+
+        What an application was given to send is its own until the lease ends.
+        """
+        claimed_by = self._table.c.claimed_by
+        is_external = and_(claimed_by.startswith(APPLICATION), not_(claimed_by.like(f"{APPLICATION}%:%")))
+        return self._release(transaction, and_(claimed_by != bindparam("owner"), not_(is_external)), owner=owner)
 
     def release_own(self, transaction: Transaction, owner: str, *, sends: bool = True) -> int:
         """All that `owner` still holds is due again: on the way out. Without `sends`, what may be half sent waits."""
@@ -114,12 +157,13 @@ class Claims:
         released = statement.returning(actions.dedupe_key)
         return len(transaction.connection.execute(released, {**parameters, "at": transaction.now}).all())
 
-    def _claim_statement(self) -> Any:
+    def _claim_statement(self, *, of_tenant: bool = False) -> Any:
         """Lock: the due rows, skipping locked ones. A concurrent twin claims other rows."""
         actions = self._table.c
+        wanted = [actions.tenant_id == bindparam("tenant", type_=Text)] if of_tenant else []
         due = (
             select(actions.tenant_id, actions.dedupe_key)
-            .where(actions.status == PENDING, actions.action_type == bindparam("kind", type_=Text))
+            .where(actions.status == PENDING, actions.action_type == bindparam("kind", type_=Text), *wanted)
             .where(actions.run_at <= self._clock_now())
             .order_by(actions.run_at)
             .limit(bindparam("most", type_=Integer))
@@ -156,6 +200,23 @@ class Claims:
                 claimed_until=self._lease_end(),
             )
             .returning(*self._columns)
+        )
+
+    def _renew_statement(self) -> Any:
+        """The fence: this owner, this claim."""
+        actions, given = self._table.c, self._renewed.c
+        held = and_(
+            actions.tenant_id == given.tenant_id,
+            actions.dedupe_key == given.dedupe_key,
+            still(actions.status, CLAIMED),
+            actions.claimed_by == bindparam("owner"),
+            actions.claim_number == given.claim_number,
+        )
+        return (
+            update(self._table)
+            .where(held)
+            .values(claimed_until=self._lease_end())
+            .returning(actions.tenant_id, actions.dedupe_key)
         )
 
     def _next_due_statement(self) -> Any:

@@ -1,0 +1,1 @@
+"""The send handlers that come with the package."""
