@@ -13,6 +13,7 @@ from scheduler.domain.errors import (
     SchemaOutdatedError,
     UnknownCampaignError,
 )
+from scheduler.domain.explanation import Awaited, Explanation, ExplanationEntry, Standing, StuckCampaign
 from scheduler.domain.outcome import Outcome
 from scheduler.domain.plan import CampaignPlan
 from scheduler.domain.sending import SendHandler, SendRequest, SendResult
@@ -24,12 +25,15 @@ from scheduler.settings import Settings
 
 __all__ = [
     "AlreadyRunningError",
+    "Awaited",
     "Campaign",
     "CampaignPlan",
     "CampaignStateManager",
     "DatabaseUnavailableError",
     "EnrolSummary",
     "EventResult",
+    "Explanation",
+    "ExplanationEntry",
     "InvalidInputError",
     "InvalidPlanError",
     "Outcome",
@@ -43,7 +47,9 @@ __all__ = [
     "SendRequest",
     "SendResult",
     "Settings",
+    "Standing",
     "StateManager",
+    "StuckCampaign",
     "TimeoutJob",
     "TimeoutScheduler",
     "Transition",

@@ -1,4 +1,4 @@
-"""`campaigns show`, `history`, `pause`, `resume`, `stop`: one campaign."""
+"""`campaigns show`, `history`, `explain`, `stuck`, `pause`, `resume`, `stop`: one campaign."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from scheduler.cli.action_commands import COLUMNS
 from scheduler.cli.documents import action_document, campaign_document, labelled, transition_document
+from scheduler.cli.explain_commands import explain, stuck
 from scheduler.cli.options import ActorOption, CampaignOption, JsonFlag, TenantOption
 from scheduler.cli.output import write_fields, write_json, write_line, write_table
 from scheduler.cli.session import opened
@@ -16,7 +17,7 @@ from scheduler.domain.action import UNFINISHED
 from scheduler.domain.campaign import Campaign
 from scheduler.domain.errors import UnknownCampaignError
 
-campaigns = typer.Typer(no_args_is_help=True, help="Show, pause, resume and stop campaigns.")
+campaigns = typer.Typer(no_args_is_help=True, help="Show, explain, pause, resume and stop campaigns.")
 
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", metavar="TEXT", help='Why, for the record, such as "on holiday".')
@@ -59,6 +60,10 @@ def history(
         ["visit", "from", "event", "to", "occurred", "left"],
         [[document[name] for name in columns] for document in documents],
     )
+
+
+campaigns.command()(explain)
+campaigns.command()(stuck)
 
 
 @campaigns.command()
