@@ -18,9 +18,9 @@ from scheduler.cli.row_files import Row, open_rows
 from scheduler.cli.session import opened
 from scheduler.domain.errors import InvalidInputError, SchedulerError
 from scheduler.domain.event import is_synthetic
+from scheduler.domain.incoming import IncomingEvent
 from scheduler.domain.timing import parse_instant
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
-from scheduler.service.event_intake import IncomingEvent
 from scheduler.service.results import EventResult
 
 _BATCH: Final = 500

@@ -10,8 +10,9 @@ from scheduler.domain.action import require_id
 from scheduler.domain.decision import DUPLICATE, RECORDED
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.event import SUPPRESSING_EVENTS, is_synthetic, normalise_event_type
+from scheduler.domain.incoming import IncomingEvent, derive_id, metadata_text
 from scheduler.domain.timing import parse_instant
-from scheduler.service.event_intake import EventIntake, IncomingEvent, derive_id, metadata_text
+from scheduler.service.event_intake import EventIntake
 from scheduler.service.results import EventResult
 from scheduler.service.suppression import Ending, Suppression
 from scheduler.store.database import Transaction

@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
-from typing import Any, Final
 
 from scheduler.domain import machine
-from scheduler.domain.action import SENT_EVENT, ActionStatus, ActionType, make_dedupe_key, require_id
+from scheduler.domain.action import SENT_EVENT, ActionStatus, ActionType, make_dedupe_key
 from scheduler.domain.campaign import Campaign
 from scheduler.domain.decision import DUPLICATE, LATE, RECORDED, Decision, RealEvent
 from scheduler.domain.errors import InvalidInputError, SchedulerError
-from scheduler.domain.event import SUPPRESSING_EVENTS, is_synthetic, normalise_event_type
+from scheduler.domain.event import SUPPRESSING_EVENTS, is_synthetic
+from scheduler.domain.incoming import IncomingEvent
 from scheduler.domain.outcome import FAILED, TRANSITIONED, UNKNOWN_CAMPAIGN
-from scheduler.domain.storable import json_text
-from scheduler.domain.timing import parse_instant
 from scheduler.service.persist import Decided, DecisionWriter
 from scheduler.service.results import EventResult
 from scheduler.service.suppression import Ending, Suppression
@@ -35,57 +32,6 @@ from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
 
 Key = tuple[str, str]
-
-_LONGEST_METADATA: Final = 65_536
-_MACHINE_MARKS: Final = ("machine", "sg_machine_open")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncomingEvent:
-    """An event as it comes from outside, checked when it is made."""
-
-    tenant_id: str
-    event_type: str
-    message_id: str | None = None
-    metadata: Mapping[str, Any] | None = None
-    campaign_id: str | None = None
-    node_id: str | None = None
-    occurred_at: datetime | None = None
-    event_id: str | None = None
-    metadata_text: str | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        require_id("tenant_id", self.tenant_id)
-        for name in ("message_id", "campaign_id", "node_id", "event_id"):
-            if getattr(self, name) is not None:
-                require_id(name, getattr(self, name))
-        if self.campaign_id is None and self.message_id is None:
-            raise InvalidInputError("campaign_id", None, "give campaign_id or message_id")
-        object.__setattr__(self, "event_type", normalise_event_type("event_type", self.event_type))
-        if self.occurred_at is not None:
-            object.__setattr__(self, "occurred_at", parse_instant("occurred_at", self.occurred_at))
-        object.__setattr__(self, "metadata_text", metadata_text(self.metadata))
-
-    @property
-    def is_machine(self) -> bool:
-        """Whether its metadata say that a mail gateway did it: `machine`, or SendGrid's `sg_machine_open`."""
-        return self.metadata is not None and any(_is_true(self.metadata.get(name)) for name in _MACHINE_MARKS)
-
-    @classmethod
-    def of(cls, value: IncomingEvent | Mapping[str, Any]) -> IncomingEvent:
-        """From a mapping with the same names; raises InvalidInputError for unknown or missing ones."""
-        if isinstance(value, IncomingEvent):
-            return value
-        if not isinstance(value, Mapping):
-            raise InvalidInputError("event", value, "give a mapping with tenant_id, event_type, campaign_id, ...")
-        known = sorted(set(cls.__slots__) - {"metadata_text"})
-        for name in value:
-            if name not in known:
-                raise InvalidInputError(str(name), value[name], f"use only {', '.join(known)}")
-        for name in ("tenant_id", "event_type"):
-            if value.get(name) is None:
-                raise InvalidInputError(name, None, "is missing")
-        return cls(**value)
 
 
 @dataclass(slots=True)
@@ -175,10 +121,10 @@ class EventIntake:
         campaign = campaigns.get(key) if key is not None else None
         mail = mails.get(_message(event)) if event.message_id else None
         occurred_at = min(event.occurred_at or transaction.now, transaction.now)
-        mail_visit = _mail_visit(event, campaign, mail)
+        mail_visit = event.mail_visit(campaign, _visit_of(mail, campaign))
         if campaign is not None and mail is None and event.message_id and self._is_going_out(transaction, campaign):
             mail_visit = campaign.mail_visit
-        event_id = event.event_id or _derived_id(event, campaign, mail_visit, event.occurred_at or occurred_at)
+        event_id = event.event_id or event.derived_id(campaign, mail_visit, occurred_at)
         return _Placed(event, event_id, occurred_at, campaign, mail_visit)
 
     def _is_going_out(self, transaction: Transaction, campaign: Campaign) -> bool:
@@ -282,15 +228,6 @@ def _outcome(decision: Decision) -> str:
     return decision.outcome
 
 
-def metadata_text(metadata: Mapping[str, Any] | None) -> str | None:
-    """What was said beside an event, as it is stored; raises InvalidInputError for what can't be."""
-    return None if metadata is None else json_text("metadata", metadata, _LONGEST_METADATA)
-
-
-def _is_true(mark: object) -> bool:
-    return mark is True or mark == 1 or (isinstance(mark, str) and mark.strip().lower() in ("true", "1", "yes"))
-
-
 def _again(event: StoredEvent) -> IncomingEvent:
     """A stored event as it came."""
     return IncomingEvent(
@@ -317,35 +254,10 @@ def _about(event: IncomingEvent, mails: Mapping[Key, Mail]) -> Key | None:
     return None if mail is None else (event.tenant_id, mail.campaign_id)
 
 
-def _mail_visit(event: IncomingEvent, campaign: Campaign | None, mail: Mail | None) -> int | None:
-    """The send visit whose mail the event is about: by message id, by node, else the newest sent mail's."""
-    if campaign is None:
-        return None
-    if mail is not None and mail.campaign_id == campaign.campaign_id:
-        return mail.node_visit
-    if event.node_id is not None:
-        is_current = event.node_id in (campaign.mail_node_id, campaign.current_node_id)
-        return campaign.mail_visit if is_current else None
-    return campaign.newest_mail
-
-
-def _derived_id(event: IncomingEvent, campaign: Campaign | None, mail_visit: int | None, occurred_at: datetime) -> str:
-    """From campaign, visit, type and instant: an event without an id counts once per instant.
-
-    A message id stands for campaign and visit, whether or not its mail is known already.
-    """
-    if event.message_id is not None:
-        return derive_id("message", event.message_id, event.event_type, occurred_at.isoformat())
-    campaign_id = campaign.campaign_id if campaign is not None else event.campaign_id
-    visit: int | str = mail_visit or (campaign.node_visit if campaign is not None else 0)
-    if mail_visit is None and event.node_id is not None:  # of an earlier mail: not what came without a node
-        visit = event.node_id
-    return derive_id(campaign_id, visit, event.event_type, occurred_at.isoformat())
-
-
-def derive_id(*parts: str | int | None) -> str:
-    """An event id of its own for something that came without one; equal parts make equal ids."""
-    return f"derived:{sha256(json.dumps(parts).encode()).hexdigest()[:32]}"
+def _visit_of(mail: Mail | None, campaign: Campaign | None) -> int | None:
+    """The send visit of a mail, where it is this campaign's."""
+    is_its = mail is not None and campaign is not None and mail.campaign_id == campaign.campaign_id
+    return mail.node_visit if mail is not None and is_its else None
 
 
 def _row(one: _Placed, now: datetime) -> StoredEvent:

@@ -6,9 +6,9 @@ from scheduler.domain.action import ActionType, ScheduledAction
 from scheduler.domain.campaign import Campaign
 from scheduler.domain.decision import IGNORED, RECORDED
 from scheduler.domain.errors import InvalidInputError
+from scheduler.domain.incoming import IncomingEvent
 from scheduler.domain.outcome import TRANSITIONED, UNKNOWN_CAMPAIGN
 from scheduler.service.deciding import GONE, decide_timeouts
-from scheduler.service.event_intake import IncomingEvent
 from scheduler.service.persist import DecisionWriter
 from scheduler.service.results import EventResult
 from scheduler.store.database import Transaction
