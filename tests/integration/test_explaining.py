@@ -322,7 +322,13 @@ def test_a_click_before_its_open_says_that_it_counted_later(stage: Stage) -> Non
 
 def test_a_timeout_without_effect_says_why(stage: Stage) -> None:
     stage.enroll(WAIT)
-    job = {"tenant_id": "acme", "campaign_id": "c-1", "contact_id": "k-1", "node_id": "a", "scheduled_at": NOON}
+    job: dict[str, Any] = {
+        "tenant_id": "acme",
+        "campaign_id": "c-1",
+        "contact_id": "k-1",
+        "node_id": "a",
+        "scheduled_at": NOON,
+    }
     stage.ts.schedule(TimeoutJob(event_type="no_reply", **job))
     stage.ts.schedule(TimeoutJob(event_type="no_open", node_visit=7, **job))
     stage.run()
