@@ -19,7 +19,7 @@ from scheduler.domain.timing import (
     parse_zone,
     require_aware,
 )
-from tests.strategies import durations, instants, quiet_hours, zones
+from tests.strategies import ZONE_NAMES, durations, instants, quiet_hours, zones
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -360,6 +360,19 @@ def test_around_a_clock_change_the_next_allowed_instant_isnt_quiet(window: Quiet
     assert not window.contains(allowed.astimezone(zone).time())
 
 
+def test_in_every_zone_nothing_is_allowed_too_early_or_too_late_on_the_days_of_its_clock_changes() -> None:
+    """Every IANA zone there is, one after the other: half an hour at a time, from a day before to a day after."""
+    for name in ZONE_NAMES:
+        zone = ZoneInfo(name)
+        days = [*_changes_between(2011, 2012, zone), *_changes_between(2026, 2027, zone)] or [NOON]
+        for instant in (day + timedelta(minutes=30) * step for day in days for step in range(-60, 24)):
+            allowed = NIGHT.next_allowed(instant, zone)
+            assert allowed >= instant, name
+            assert not NIGHT.contains(allowed.astimezone(zone).time()), name
+            just_before = (allowed - timedelta(microseconds=1)).astimezone(zone).time()
+            assert allowed == instant or NIGHT.contains(just_before), name
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -393,7 +406,11 @@ def test_quiet_hours_may_have_seconds() -> None:
 @cache
 def _changes_of(zone: ZoneInfo) -> list[datetime]:
     """The days after that zone's clock changes; an ordinary day for a zone without any."""
-    days = [datetime(1971, 1, 1, tzinfo=UTC) + timedelta(days=day) for day in range(365 * 60)]
+    return _changes_between(1971, 2031, zone) or [NOON]
+
+
+def _changes_between(first_year: int, last_year: int, zone: ZoneInfo) -> list[datetime]:
+    first, last = datetime(first_year, 1, 1, tzinfo=UTC), datetime(last_year, 1, 1, tzinfo=UTC)
+    days = [first + timedelta(days=day) for day in range((last - first).days)]
     offsets = [day.astimezone(zone).utcoffset() for day in days]
-    changes = [days[index] for index in range(1, len(days)) if offsets[index] != offsets[index - 1]]
-    return changes or [NOON]
+    return [days[index] for index in range(1, len(days)) if offsets[index] != offsets[index - 1]]
