@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any, Final
 
+from scheduler.domain import machine
 from scheduler.domain.campaign import Campaign, CampaignStatus, Transition
 from scheduler.domain.explanation import CampaignRecord, EntryKind, ExplanationEntry, Fact, OperatorAct
 from scheduler.domain.outlook import why_it_failed
@@ -62,15 +63,15 @@ def _enrolled(campaign: Campaign, entering: Transition) -> str:
 def _moved(left: Transition) -> str:
     way = f"from {left.from_node_id} (visit {left.node_visit}) to {left.to_node_id}"
     match left.trigger:
-        case "stopped":
+        case machine.STOPPED:
             return f"stopped by hand at {left.from_node_id} (visit {left.node_visit})"
         case "suppressed" | "erased":
             return f"stopped at {left.from_node_id} (visit {left.node_visit}): its contact was {left.trigger}"
-        case "restarted":
+        case machine.RESTARTED:
             return f"started again at {left.to_node_id} (visit {left.node_visit + 1})"
-        case "migrated":
+        case machine.MIGRATED:
             return f"moved by hand {way} of another plan, with its anchor and mail"
-        case "send_failed":
+        case machine.SEND_FAILED:
             return f"a mail that can't be sent led {way}"
         case trigger:
             return f"{trigger} led {way}"

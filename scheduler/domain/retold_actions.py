@@ -11,6 +11,7 @@ from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction
 from scheduler.domain.campaign import Transition
 from scheduler.domain.event import counter_event, counts_as, is_synthetic
 from scheduler.domain.explanation import EntryKind, Fact, PastEvent
+from scheduler.domain.machine import MIGRATED
 from scheduler.domain.node import Timer
 from scheduler.domain.story import Rank, Story, Told, told
 from scheduler.domain.wording import duration_text, instant_text, span_text
@@ -113,6 +114,8 @@ class _Retold:
         node = self._story.node(action.node_id)
         if node is None or entering is None:
             return text
+        if entering.trigger == MIGRATED:
+            return f"{text} (as under the plan before)"
         asked = node.delay.add_to(_entered_at(entering), self._story.zone)
         after = "at once" if node.delay.is_zero else f"{duration_text(node.delay)} after entering"
         if action.deadline == asked:
@@ -144,7 +147,7 @@ class _Retold:
         send, entering = self._story.send_of(self._action.node_visit), self._story.entering(self._action.node_visit)
         if send is not None and send.node_id == self._action.node_id:
             return self._timer.delay.add_to(send.deadline, self._story.zone), "its mail was to go out"
-        if entering is None or entering.to_node_id != self._action.node_id or entering.trigger == "migrated":
+        if entering is None or entering.to_node_id != self._action.node_id or entering.trigger == MIGRATED:
             return None
         return self._timer.delay.add_to(_entered_at(entering), self._story.zone), "the node was entered"
 

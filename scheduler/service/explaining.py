@@ -12,10 +12,10 @@ from scheduler.domain.action import ScheduledAction
 from scheduler.domain.campaign import Campaign, Transition
 from scheduler.domain.errors import InvalidInputError, InvalidPlanError, UnknownCampaignError
 from scheduler.domain.explanation import CampaignRecord, Explanation, PastEvent, StuckCampaign, Suppression
+from scheduler.domain.incoming import IncomingEvent
 from scheduler.domain.outlook import look_ahead, stand, why_nothing_comes
 from scheduler.domain.plan import CampaignPlan
 from scheduler.domain.retelling import retell
-from scheduler.service.event_intake import IncomingEvent
 from scheduler.service.timeouts import LARGEST_LIMIT
 from scheduler.store.database import Transaction
 from scheduler.store.events import StoredEvent
