@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from scheduler.domain import machine
 from scheduler.domain.action import ScheduledAction
 from scheduler.domain.campaign import Campaign, Transition
 from scheduler.domain.errors import InvalidInputError, InvalidPlanError, UnknownCampaignError
@@ -78,6 +79,8 @@ class Explainer:
         contact = explaining.contact(transaction, (campaign.tenant_id, campaign.contact_id))
         transitions = stores.campaigns.history(transaction, key)
         since = transitions[0].created_at if transitions else campaign.started_at
+        is_migrated = any(one.trigger == machine.MIGRATED for one in transitions)
+        moved_to = campaign.plan_hash if is_migrated else None
         return CampaignRecord(
             campaign=campaign,
             plan=self._plans(transaction, [campaign]).get(_plan_key(campaign)),
@@ -85,7 +88,7 @@ class Explainer:
             transitions=transitions,
             actions=[_impersonal(one, contact) for one in explaining.actions(transaction, key)],
             events=self._events(transaction, key, transitions),
-            acts=explaining.acts(transaction, key, campaign.contact_id, since),
+            acts=explaining.acts(transaction, key, campaign.contact_id, since, moved_to),
             pauses=explaining.pauses(transaction, key),
             suppression=_suppression(contact),
         )

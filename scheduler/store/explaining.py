@@ -88,19 +88,26 @@ class Explaining:
             return []
         return [to_action(row) for row in transaction.connection.execute(self._visit_actions, self._visits.bind(rows))]
 
-    def acts(self, transaction: Transaction, key: Key, contact_id: str, since: datetime) -> list[OperatorAct]:
-        """What was done by hand to one campaign and, since it began, to its contact or to all it belongs to."""
+    def acts(
+        self, transaction: Transaction, key: Key, contact_id: str, since: datetime, moved_to: str | None
+    ) -> list[OperatorAct]:
+        """What was done by hand to one campaign and, since it began, to its contact or to all it belongs to.
+
+        `moved_to` is the hash of the plan it was migrated to, if it was: many campaigns are, in one act.
+        """
         acts = self._acts.c
         is_wider = and_(acts.campaign_id.is_(None), acts.created_at >= since)
         is_pause = or_(acts.act.like("%paused"), acts.act.like("%resumed"))
         name = json.dumps(contact_id, ensure_ascii=False)
         is_of_contact = and_(acts.act.like("contact.%"), acts.details.contains(name, autoescape=True))
+        is_move = and_(acts.act == "campaign.migrated", acts.details.contains(moved_to or "", autoescape=True))
+        is_of_it = or_(is_pause, is_of_contact, is_move) if moved_to is not None else or_(is_pause, is_of_contact)
         statement = (
             select(acts.created_at, acts.act, acts.actor, acts.details)
             .where(
                 or_(
                     and_(acts.tenant_id == key[0], acts.campaign_id == key[1]),
-                    and_(acts.tenant_id == key[0], is_wider, or_(is_pause, is_of_contact)),
+                    and_(acts.tenant_id == key[0], is_wider, is_of_it),
                     and_(acts.tenant_id.is_(None), is_wider, is_pause),
                 )
             )

@@ -394,6 +394,21 @@ def test_what_was_done_by_hand_is_told_without_what_is_known_of_the_contact(stag
     assert own == {"act": "campaign.paused", "actor": "ada", "reason": "a holiday", "details": {"rows": 3}}
 
 
+def test_a_migration_is_told_to_those_it_moved(stage: Stage) -> None:
+    for campaign in ("c-1", "c-2"):
+        stage.enroll(WAIT, campaign=campaign)
+        stage.event("replied", campaign=campaign)
+    execute(
+        stage.ts, "UPDATE campaign_transitions SET trigger = 'migrated' WHERE node_visit = 1 AND campaign_id = 'c-1'"
+    )
+    details = f'{{"old_plan_hash": "an old one", "new_plan_hash": "{stage.campaign().plan_hash}"}}'
+    note(stage, "campaign.migrated", campaign=None, details=details)
+    note(stage, "campaign.migrated", campaign=None, details='{"new_plan_hash": "another"}')
+
+    assert story(stage, "operator") == ["campaign migrated by ada"]
+    assert [one for one in explain(stage, "c-2").entries if one.kind == "operator"] == []
+
+
 def test_a_suppressed_contact_ends_each_campaign_with_the_reason(stage: Stage) -> None:
     for campaign in ("c-1", "c-2"):
         stage.enroll(WAIT, campaign=campaign, contact_id="k-1")
