@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
@@ -118,6 +119,29 @@ def test_upgrading_again_changes_nothing(database_url: str, open_scheduler: Open
     assert before == query(scheduler, "SELECT * FROM timeout_scheduler_installation")
     assert newest_version() == schema.current_version(scheduler.database)
     assert scheduler.find(make_job().dedupe_key) is not None
+
+
+def test_a_database_of_the_first_version_keeps_what_it_holds(
+    empty_database_url: str, open_scheduler: OpenScheduler
+) -> None:
+    scheduler = open_scheduler(empty_database_url)
+    with scheduler.database.unchecked() as transaction:
+        command.upgrade(schema._config(scheduler.database, transaction.connection), "0001")  # noqa: SLF001 - an older one
+    job = make_job()
+    execute(
+        scheduler,
+        "INSERT INTO scheduled_actions (tenant_id, dedupe_key, campaign_id, contact_id, node_id, event_type, run_at)"
+        " VALUES (:tenant, :key, 'c-1', 'k-1', 'wait_open', 'no_open', '2026-03-02 12:00:00+00:00')",
+        tenant=job.tenant_id,
+        key=job.dedupe_key,
+    )
+    with pytest.raises(SchemaOutdatedError, match="is 0001, this version needs"):
+        scheduler.find(job.dedupe_key)
+
+    scheduler.migrate()
+
+    assert scheduler.find(job.dedupe_key) is not None
+    assert newest_version() == schema.current_version(scheduler.database)
 
 
 def test_processes_that_upgrade_at_the_same_moment_all_succeed(empty_database_url: str) -> None:
