@@ -1,4 +1,4 @@
-"""For your tests: a clock you set."""
+"""A clock you set."""
 
 from __future__ import annotations
 
