@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Integer, Text, and_, bindparam, func, literal_column, or_, select, true, update
+from sqlalchemy import Integer, Text, and_, bindparam, func, literal_column, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.store.database import Database, Transaction
-from scheduler.store.rows import RowSource
+from scheduler.store.rows import RowSource, look_up
 
 Key = tuple[str, str]
 
@@ -64,6 +64,7 @@ class Events:
         self._outcomes = RowSource(name, {"tenant_id": Text, "event_id": Text, "outcome": Text})
         self._messages = RowSource(name, {"tenant_id": Text, "message_id": Text})
         self._keys = RowSource(name, {"tenant_id": Text, "event_id": Text})
+        self._campaigns = RowSource(name, {"tenant_id": Text, "campaign_id": Text})
         self._placed = RowSource(
             name,
             {**dict.fromkeys(("tenant_id", "event_id", "campaign_id", "node_id"), Text), "node_visit": Integer},
@@ -150,15 +151,15 @@ class Events:
 
     def forget_metadata(self, transaction: Transaction, contact: Key, campaigns: Iterable[Key]) -> None:
         """Remove what was said beside the events of a contact and its campaigns."""
-        events = self._table.c
-        of_campaigns = events.campaign_id.in_([campaign_id for _, campaign_id in campaigns])
-        statement = (
-            update(self._table)
-            .where(events.tenant_id == contact[0], events.metadata.is_not(None))
-            .where(or_(of_campaigns, events.contact_id == contact[1]))
-            .values(metadata=None)
-        )
-        transaction.connection.execute(statement)
+        events, given = self._table.c, self._campaigns.c
+        of_campaign = and_(events.tenant_id == given.tenant_id, events.campaign_id == given.campaign_id)
+        keys = [events.tenant_id, events.event_id]
+        hits = look_up(self._campaigns, self._table, keys, and_(of_campaign, events.metadata.is_not(None))).cte("hits")
+        of_hit = and_(events.tenant_id == hits.c.tenant_id, events.event_id == hits.c.event_id)
+        forget = update(self._table).values(metadata=None)
+        transaction.connection.execute(forget.where(of_hit), self._campaigns.bind(sorted(campaigns)))
+        of_contact = and_(events.tenant_id == contact[0], events.contact_id == contact[1])
+        transaction.connection.execute(forget.where(of_contact))
 
     def set_outcomes(self, transaction: Transaction, rows: Sequence[tuple[str, str, str]]) -> None:
         """What became of events: (tenant, event id, outcome)."""

@@ -277,6 +277,8 @@ class Tables:
         )
         # Events of a mail nobody has confirmed yet: looked for when one is.
         waiting = text("outcome = 'unknown_campaign'")
+        of_contact = text("contact_id IS NOT NULL")
+        _partial("ix_campaign_events_contact", of_contact, table.c.tenant_id, table.c.contact_id)
         _partial("ix_campaign_events_waiting", waiting, table.c.tenant_id, table.c.message_id)
         return table
 

@@ -3,6 +3,9 @@
 -- What happened to a contact, and not to one campaign of it.
 ALTER TABLE campaign_events ADD COLUMN contact_id text;
 
+-- What happened to one contact: what is forgotten with it.
+CREATE INDEX ix_campaign_events_contact ON campaign_events (tenant_id, contact_id) WHERE contact_id IS NOT NULL;
+
 -- Events of a mail nobody has confirmed yet: applied in the transaction that confirms it.
 CREATE INDEX ix_campaign_events_waiting ON campaign_events (tenant_id, message_id) WHERE outcome = 'unknown_campaign';
 
