@@ -14,6 +14,7 @@ from scheduler.domain.errors import (
     UnknownCampaignError,
 )
 from scheduler.domain.explanation import Awaited, Explanation, ExplanationEntry, Standing, StuckCampaign
+from scheduler.domain.migration import NodeMigration, PlanMigration
 from scheduler.domain.outcome import Outcome
 from scheduler.domain.plan import CampaignPlan
 from scheduler.domain.sending import SendHandler, SendRequest, SendResult
@@ -36,8 +37,10 @@ __all__ = [
     "ExplanationEntry",
     "InvalidInputError",
     "InvalidPlanError",
+    "NodeMigration",
     "Outcome",
     "PermanentSendError",
+    "PlanMigration",
     "RetryLater",
     "ScheduleSummary",
     "ScheduledAction",

@@ -61,7 +61,10 @@ CampaignEvent = TimeoutExpired | RealEvent | SendConfirmed | SendFailed
 
 @dataclass(frozen=True, slots=True)
 class PlannedAction:
-    """An action the new visit needs. For a send `deadline` is the planned send time."""
+    """An action the new visit needs. For a send `deadline` is the planned send time.
+
+    `run_at` is when it is due, where that doesn't follow from the deadline.
+    """
 
     action_type: str
     event_type: str
@@ -69,6 +72,7 @@ class PlannedAction:
     node_visit: int
     deadline: datetime
     status: str
+    run_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

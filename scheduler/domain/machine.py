@@ -62,34 +62,34 @@ def restart(plan: CampaignPlan, campaign: Campaign, entered_at: datetime, now: d
     return _enter(plan, fresh, left, plan.start_node_id, RESTARTED, entered_at, entered_at, now)
 
 
-def migrate(plan: CampaignPlan, campaign: Campaign, to_node_id: str, now: datetime) -> Decision:
-    """An unfinished campaign goes on at that node of another plan: a new visit that keeps anchor and mail.
+def migrate(
+    plan: CampaignPlan, campaign: Campaign, to_node_id: str, now: datetime, send_run_at: datetime | None = None
+) -> Decision:
+    """An unfinished campaign goes on at that node of another plan: a new visit that keeps entry, anchor and mail.
 
-    Timeouts are planned from the old anchor, and may be due at once. A mail that went out isn't sent again; one that
-    didn't is planned for the same instant. What is known of the mail may lead on in the same decision.
+    Timeouts are planned from the old anchor, and may be due at once. `send_run_at` is when the unfinished send of the
+    visit is due: the new one is due then, too. Without one no mail is planned: it went out, or was canceled. What is
+    known of the mail may lead on in the same decision.
     """
     left = _leave(campaign, campaign.current_node_id, to_node_id, MIGRATED, now, now)
     node = plan.node(to_node_id)
     moved = replace(
-        campaign,
-        plan_hash=plan.hash,
-        current_node_id=node.id,
-        node_visit=campaign.node_visit + 1,
-        node_entered_at=now,
-        updated_at=now,
+        campaign, plan_hash=plan.hash, current_node_id=node.id, node_visit=campaign.node_visit + 1, updated_at=now
     )
     if node.action == "stop":
-        done = replace(moved, status=CampaignStatus.COMPLETED, completed_at=now)
+        done = replace(moved, status=CampaignStatus.COMPLETED, node_entered_at=now, anchor_at=now, completed_at=now)
         return Decision(done, outcome.TRANSITIONED, transitions=(left,), ends=True)
-    if campaign.awaits_mail:
+    if send_run_at is not None:
         moved = replace(moved, channel=node.channel, mail_node_id=node.id, mail_visit=moved.node_visit)
     early = None if moved.awaits_mail else _recorded_edge(plan, node, moved)
     if early is not None:
         onward = _follow(plan, moved, *early, now)
         return replace(onward, transitions=(left, *onward.transitions))
-    return Decision(
-        moved, outcome.TRANSITIONED, transitions=(left,), actions=tuple(visit_actions(plan, moved)), ends=False
+    planned = tuple(
+        replace(action, run_at=send_run_at) if action.action_type == ActionType.SEND else action
+        for action in visit_actions(plan, moved)
     )
+    return Decision(moved, outcome.TRANSITIONED, transitions=(left,), actions=planned)
 
 
 def transition(plan: CampaignPlan, campaign: Campaign, event: CampaignEvent, now: datetime) -> Decision:

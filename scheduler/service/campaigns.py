@@ -10,6 +10,8 @@ from scheduler.domain.action import ScheduledAction, require_id, tenant_of
 from scheduler.domain.campaign import Campaign, Transition
 from scheduler.domain.event import is_synthetic
 from scheduler.domain.explanation import Explanation, StuckCampaign
+from scheduler.domain.incoming import IncomingEvent
+from scheduler.domain.migration import PlanMigration
 from scheduler.domain.outcome import Outcome
 from scheduler.domain.sending import SendRequest, SendResult
 from scheduler.domain.storable import require_text
@@ -18,9 +20,10 @@ from scheduler.service.confirming import Confirmations
 from scheduler.service.contact_events import ContactEvents
 from scheduler.service.deciding import decide_timeouts
 from scheduler.service.enrolment import Enroller, Enrolment, PlanLike
-from scheduler.service.event_intake import EventIntake, IncomingEvent
+from scheduler.service.event_intake import EventIntake
 from scheduler.service.explaining import Explainer
 from scheduler.service.external_sends import ExternalSends
+from scheduler.service.migrating import PlanMigrations
 from scheduler.service.pausing import Pausing
 from scheduler.service.persist import DecisionWriter
 from scheduler.service.results import EnrolSummary, EventResult
@@ -46,6 +49,7 @@ class CampaignStateManager:
         self._enroller = Enroller(stores, self._writer, settings.timer_defaults)
         self._intake = EventIntake(stores, self._writer, metrics)
         self._pausing = Pausing(stores, self._writer)
+        self._migrations = PlanMigrations(stores, self._writer, self._enroller, settings.timeout_grace)
         self._confirmations = Confirmations(stores, self._writer, self._intake)
         self._suppression = Suppression(stores, self._writer)
         self._contact_events = ContactEvents(stores, self._intake, self._suppression)
@@ -256,6 +260,26 @@ class CampaignStateManager:
         key = _key(tenant_id, campaign_id)
         with self._database.reading(connection) as transaction:
             return self._stores.campaigns.history(transaction, key)
+
+    def migrate_plan(
+        self,
+        tenant_id: str,
+        old_plan_hash: str,
+        new_plan: PlanLike,
+        node_map: Mapping[str, str] | None = None,
+        dry_run: bool = False,  # noqa: FBT001, FBT002 - where the contract has it
+        connection: Any = None,
+        *,
+        actor: str | None = None,
+    ) -> PlanMigration:
+        """Let unfinished campaigns of a plan go on, on another one, at the node `node_map` or the same id names.
+
+        Moves them in many transactions, one after the other (in the caller's, all at once). Those that can't be moved
+        now are counted as busy: call again. With `dry_run` only what would happen is counted.
+        """
+        if dry_run:
+            return self._migrations.preview(tenant_id, old_plan_hash, new_plan, node_map, connection)
+        return self._migrations.migrate(tenant_id, old_plan_hash, new_plan, node_map, connection, actor)
 
     def explain(self, tenant_id: str, campaign_id: str, connection: Any = None) -> Explanation:
         """What happened to the campaign, in order and in words, where it stands, and what it waits for.

@@ -238,12 +238,13 @@ class Enroller:
         for one in enrolments:
             plan = parsed.find(one.tenant_id, one.plan)
             if plan is None:
-                plan = self._plan(transaction, one.tenant_id, one.plan)
+                plan = self.plan_of(transaction, one.tenant_id, one.plan)
                 parsed.remember(one.tenant_id, one.plan, plan)
             found[one.key] = plan
         return found
 
-    def _plan(self, transaction: Transaction, tenant_id: str, source: PlanLike) -> CampaignPlan:
+    def plan_of(self, transaction: Transaction, tenant_id: str, source: PlanLike) -> CampaignPlan:
+        """The plan, with our own timer defaults. Raises InvalidInputError for a hash that isn't stored."""
         if isinstance(source, CampaignPlan):
             return self._with_own_defaults(source)
         if isinstance(source, str) and not source.lstrip().startswith("{"):

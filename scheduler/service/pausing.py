@@ -75,5 +75,5 @@ class Pausing:
 
 
 def _counts_from(campaign: Campaign) -> datetime:
-    """Since when the visit's time runs: its mail's going out, else its entry."""
-    return campaign.anchor_at if campaign.sent_visit == campaign.node_visit else campaign.node_entered_at
+    """Since when the visit's time runs: its entry as long as it waits for its mail, else its anchor."""
+    return campaign.node_entered_at if campaign.awaits_mail else campaign.anchor_at

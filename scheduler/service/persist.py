@@ -87,7 +87,7 @@ class DecisionWriter:
             "action_type": action.action_type,
             "event_type": action.event_type,
             "deadline": action.deadline,
-            "run_at": action.deadline + grace,
+            "run_at": action.run_at or action.deadline + grace,
             "status": action.status,
         }
 

@@ -24,6 +24,8 @@ _KNOWN_EVENTS: Final = frozenset(
         "soft_bounced",
         "send_failed",
         "enrolled",
+        "restarted",
+        "migrated",
         "stopped",
         *MAIL_EVENTS,
         *EXIT_EVENTS,

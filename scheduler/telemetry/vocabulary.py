@@ -42,6 +42,7 @@ EVENTS: Final = {
     "contact.unsuppressed": LogEvent(logging.INFO, "a contact may be approached again"),
     "contact.erased": LogEvent(logging.INFO, "a contact's personal data was removed; its campaigns stopped"),
     "event.processed": LogEvent(logging.INFO, "a real event was recorded; `outcome` says with what effect"),
+    "plan.migrated": LogEvent(logging.INFO, "running campaigns of a plan go on, on another one"),
     "send.logged": LogEvent(logging.INFO, "the log send handler stands in for a mail"),
     "send.answer_ignored": LogEvent(logging.WARNING, "a webhook took a send, and `member` of its answer is unusable"),
     "batch.split": LogEvent(logging.WARNING, "a batch failed and is fired in halves"),
