@@ -21,6 +21,7 @@ from scheduler.cli.failures import naming_options
 from scheduler.cli.output import write_line
 from scheduler.cli.plan_commands import plan
 from scheduler.cli.schedule_command import schedule
+from scheduler.cli.send_commands import sends
 from scheduler.cli.session import GlobalOptions, settings_of
 from scheduler.cli.status_command import status
 from scheduler.telemetry.metrics import package_version
@@ -101,5 +102,6 @@ for name, group in {
     "actions": actions,
     "campaigns": campaigns,
     "contacts": contacts,
+    "sends": sends,
 }.items():
     app.add_typer(group, name=name)

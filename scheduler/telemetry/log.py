@@ -69,6 +69,8 @@ def configure_logging(level: str, log_format: str, stream: TextIO | None = None)
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
     for name in ("alembic", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its lines show the webhook's path and query, which may hold a token.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 class _OneFormat(logging.Formatter):

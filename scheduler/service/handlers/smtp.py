@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from email.errors import MessageError
+from email.errors import MessageError, NonASCIILocalPartDefect
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -189,8 +189,11 @@ def _parse(text: str) -> Address | None:
     header = EmailMessage(_MAIL_POLICY)
     try:
         header["To"] = text
-        addresses = cast("Any", header["To"]).addresses
+        parsed = cast("Any", header["To"])
+        addresses = parsed.addresses
     except (ValueError, LookupError, MessageError):
+        return None
+    if not all(isinstance(defect, NonASCIILocalPartDefect) for defect in parsed.defects):
         return None
     if len(addresses) != 1 or not addresses[0].username or not addresses[0].domain:
         return None
