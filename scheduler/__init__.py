@@ -13,7 +13,7 @@ from scheduler.domain.errors import (
     SchemaOutdatedError,
     UnknownCampaignError,
 )
-from scheduler.domain.explanation import Awaited, Explanation, ExplanationEntry, Standing, StuckCampaign
+from scheduler.domain.explaining.explanation import Awaited, Explanation, ExplanationEntry, Standing, StuckCampaign
 from scheduler.domain.migration import NodeMigration, PlanMigration
 from scheduler.domain.outcome import Outcome
 from scheduler.domain.plan import CampaignPlan

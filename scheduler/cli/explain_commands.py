@@ -14,9 +14,9 @@ from scheduler.cli.options import CampaignOption, JsonFlag, OptionalTenant, Tena
 from scheduler.cli.output import write_json, write_line, write_message, write_table
 from scheduler.cli.session import opened
 from scheduler.domain.errors import InvalidInputError
-from scheduler.domain.explanation import Awaited, Explanation, StuckCampaign
+from scheduler.domain.explaining.explanation import Awaited, Explanation, StuckCampaign
+from scheduler.domain.explaining.wording import instant_text, span_text
 from scheduler.domain.timing import Duration
-from scheduler.domain.wording import instant_text, span_text
 
 _MOST_ENTRIES: Final = 1_000_000
 _UNCHANGED: Final = (str, int, float, bool, datetime, type(None))

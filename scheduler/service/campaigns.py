@@ -9,7 +9,7 @@ from typing import Any
 from scheduler.domain.action import ScheduledAction, require_id, tenant_of
 from scheduler.domain.campaign import Campaign, Transition
 from scheduler.domain.event import is_synthetic
-from scheduler.domain.explanation import Explanation, StuckCampaign
+from scheduler.domain.explaining.explanation import Explanation, StuckCampaign
 from scheduler.domain.incoming import IncomingEvent
 from scheduler.domain.migration import PlanMigration
 from scheduler.domain.outcome import Outcome

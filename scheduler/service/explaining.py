@@ -12,11 +12,11 @@ from scheduler.domain import machine
 from scheduler.domain.action import ScheduledAction
 from scheduler.domain.campaign import Campaign, Transition
 from scheduler.domain.errors import InvalidInputError, InvalidPlanError, UnknownCampaignError
-from scheduler.domain.explanation import CampaignRecord, Explanation, PastEvent, StuckCampaign, Suppression
+from scheduler.domain.explaining.explanation import CampaignRecord, Explanation, PastEvent, StuckCampaign, Suppression
+from scheduler.domain.explaining.outlook import look_ahead, stand, why_nothing_comes
+from scheduler.domain.explaining.retelling import retell
 from scheduler.domain.incoming import IncomingEvent
-from scheduler.domain.outlook import look_ahead, stand, why_nothing_comes
 from scheduler.domain.plan import CampaignPlan
-from scheduler.domain.retelling import retell
 from scheduler.service.timeouts import LARGEST_LIMIT
 from scheduler.store.database import Transaction
 from scheduler.store.events import StoredEvent

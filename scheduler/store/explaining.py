@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Integer, Text, and_, bindparam, literal_column, or_, select, text
 
 from scheduler.domain.action import ScheduledAction
-from scheduler.domain.explanation import OperatorAct, Pause
+from scheduler.domain.explaining.explanation import OperatorAct, Pause
 from scheduler.store.actions import action_columns, to_action
 from scheduler.store.database import Database, Transaction
 from scheduler.store.events import StoredEvent

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 from scheduler.domain.action import ScheduledAction
 from scheduler.domain.campaign import Campaign, CampaignStatus, Transition
+from scheduler.domain.explaining.wording import instant_text
 from scheduler.domain.sending import SendRequest
 from scheduler.domain.timing import parse_duration, parse_instant
-from scheduler.domain.wording import instant_text
 
 _CAMPAIGN: Final = "c-1"
 _UTC: Final = ZoneInfo("UTC")

@@ -5,9 +5,9 @@ from typing import Any
 from scheduler.domain import machine
 from scheduler.domain.action import ScheduledAction
 from scheduler.domain.decision import Decision
-from scheduler.domain.explanation import CampaignRecord
+from scheduler.domain.explaining.explanation import CampaignRecord
+from scheduler.domain.explaining.retelling import retell
 from scheduler.domain.plan import CampaignPlan
-from scheduler.domain.retelling import retell
 from tests.support.walk import NOON, make_campaign, make_document, on, send, wait
 
 HOUR = timedelta(hours=1)

@@ -2,8 +2,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from scheduler.domain.explaining.wording import duration_text, instant_text, list_text, span_text
 from scheduler.domain.timing import parse_duration
-from scheduler.domain.wording import duration_text, instant_text, list_text, span_text
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from scheduler.domain import machine
 from scheduler.domain.campaign import Campaign, CampaignStatus, Transition
-from scheduler.domain.explanation import CampaignRecord, EntryKind, ExplanationEntry, Fact, OperatorAct
-from scheduler.domain.outlook import why_it_failed
-from scheduler.domain.retold_actions import retell_actions
-from scheduler.domain.retold_events import retell_events
-from scheduler.domain.story import Rank, Story, Told, told
-from scheduler.domain.wording import instant_text
+from scheduler.domain.explaining.explanation import CampaignRecord, EntryKind, ExplanationEntry, Fact, OperatorAct
+from scheduler.domain.explaining.outlook import why_it_failed
+from scheduler.domain.explaining.retold_actions import retell_actions
+from scheduler.domain.explaining.retold_events import retell_events
+from scheduler.domain.explaining.story import Rank, Story, Told, told
+from scheduler.domain.explaining.wording import instant_text
 
 # What an operator's note may hold of a contact; it isn't shown.
 _PERSONAL: Final = frozenset({"address", "variables", "metadata", "contact"})

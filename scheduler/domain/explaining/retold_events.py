@@ -10,9 +10,9 @@ from scheduler.domain import decision, outcome
 from scheduler.domain.action import ActionStatus, ScheduledAction
 from scheduler.domain.campaign import Transition
 from scheduler.domain.event import counter_event, counts_as, is_synthetic
-from scheduler.domain.explanation import EntryKind, Fact, PastEvent
-from scheduler.domain.story import Rank, Story, Told, told
-from scheduler.domain.wording import instant_text, list_text, span_text
+from scheduler.domain.explaining.explanation import EntryKind, Fact, PastEvent
+from scheduler.domain.explaining.story import Rank, Story, Told, told
+from scheduler.domain.explaining.wording import instant_text, list_text, span_text
 
 _WORTH_TELLING: Final = timedelta(seconds=1)
 

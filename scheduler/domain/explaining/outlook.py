@@ -11,10 +11,18 @@ from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction
 from scheduler.domain.campaign import Campaign, CampaignStatus
 from scheduler.domain.decision import LATE, RealEvent
 from scheduler.domain.event import SUPPRESSING_EVENTS, counts_as, is_synthetic
-from scheduler.domain.explanation import Awaited, AwaitedKind, CampaignRecord, Fact, Pause, Standing, StuckCampaign
+from scheduler.domain.explaining.explanation import (
+    Awaited,
+    AwaitedKind,
+    CampaignRecord,
+    Fact,
+    Pause,
+    Standing,
+    StuckCampaign,
+)
+from scheduler.domain.explaining.wording import instant_text, list_text
 from scheduler.domain.node import Edge, Node
 from scheduler.domain.plan import CampaignPlan
-from scheduler.domain.wording import instant_text, list_text
 
 _PAUSED: Final = {
     "all": "everything is paused",

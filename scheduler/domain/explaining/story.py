@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from scheduler.domain.action import ActionType, ScheduledAction
 from scheduler.domain.campaign import CampaignStatus, Transition
 from scheduler.domain.event import MACHINE_EVENTS
-from scheduler.domain.explanation import CampaignRecord, EntryKind, ExplanationEntry, Fact, PastEvent
+from scheduler.domain.explaining.explanation import CampaignRecord, EntryKind, ExplanationEntry, Fact, PastEvent
 from scheduler.domain.plan import Node
 
 UTC_ZONE: Final = ZoneInfo("UTC")

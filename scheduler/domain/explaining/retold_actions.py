@@ -10,11 +10,11 @@ from scheduler.domain import outcome
 from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction
 from scheduler.domain.campaign import Transition
 from scheduler.domain.event import counter_event, counts_as, is_synthetic
-from scheduler.domain.explanation import EntryKind, Fact, PastEvent
+from scheduler.domain.explaining.explanation import EntryKind, Fact, PastEvent
+from scheduler.domain.explaining.story import Rank, Story, Told, told
+from scheduler.domain.explaining.wording import duration_text, instant_text, span_text
 from scheduler.domain.machine import MIGRATED
 from scheduler.domain.node import Timer
-from scheduler.domain.story import Rank, Story, Told, told
-from scheduler.domain.wording import duration_text, instant_text, span_text
 
 _NO_EFFECT: Final = {
     outcome.STALE: "nothing: its visit had been left",

@@ -1,0 +1,1 @@
+"""What happened to a campaign, told in words: pure, from what is stored of it."""
