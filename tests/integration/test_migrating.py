@@ -2,9 +2,11 @@
 
 import json
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, event
 
 from scheduler import CampaignPlan, InvalidInputError, PlanMigration, RetryLater, SendRequest, SendResult
 from scheduler.service import migrating
@@ -313,21 +315,22 @@ def test_batches_move_everybody_once(stage: Stage, monkeypatch: pytest.MonkeyPat
 
 def test_a_run_that_was_broken_off_is_taken_up_by_the_next(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrating, "BATCH", 3)
-    for number in range(10, 20):
-        stage.enroll(*OLD, campaign=f"c-{number}")
-    write, rounds = stage.ts.campaigns._writer.write, iter(range(10))
+    names = [f"c-{number}" for number in range(10, 20)]
+    for name in names:
+        stage.enroll(*OLD, campaign=name)
+    rounds = count(1)
 
-    def break_off(*arguments: Any) -> None:
-        if next(rounds) == 2:
-            raise KeyboardInterrupt
-        write(*arguments)
+    def break_off(_connection: Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if "INSERT INTO campaign_transitions" in statement and next(rounds) == 3:
+            raise SystemExit
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stage.ts.campaigns._writer, "write", break_off)
+    event.listen(stage.ts.database.engine, "before_cursor_execute", break_off)
+    with pytest.raises(SystemExit):
         migrate(stage)
 
+    assert [bool(stage.history(name)) for name in names] == [True] * 6 + [False] * 4
     assert migrate(stage).moved == 4
-    assert all(stage.history(f"c-{number}") == [("mail", "mail", "migrated")] for number in range(10, 20))
+    assert all(stage.history(name) == [("mail", "mail", "migrated")] for name in names)
 
 
 def test_in_the_callers_transaction_all_of_it_goes_with_it(stage: Stage) -> None:
@@ -376,7 +379,7 @@ def test_nodes_where_nobody_stands_need_no_target(stage: Stage) -> None:
 
 
 def test_a_plan_parsed_elsewhere_gets_the_settings_timers(database_url: str, open_scheduler: OpenScheduler) -> None:
-    stage = Stage(open_scheduler, database_url, **{"no_open_after": HOUR})
+    stage = Stage(open_scheduler, database_url, no_open_after=HOUR)
     stage.enroll(*OLD)
     stage.run()
     plan = CampaignPlan.parse(make_document(send("mail", on("opened", "stop"), on("no_open", "stop"))))

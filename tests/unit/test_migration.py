@@ -200,7 +200,7 @@ def test_a_node_whose_namesake_does_something_else_leads_nowhere() -> None:
     targets = NodeTargets(OLD_PLAN, other)
 
     assert targets.find("mail") is None
-    with pytest.raises(InvalidInputError, match="'mail'.*in the new plan it is a wait: map it to stop$"):
+    with pytest.raises(InvalidInputError, match=r"'mail'.*in the new plan it is a wait: map it to stop$"):
         targets.get("mail")
     with pytest.raises(InvalidInputError, match=r"'read'.*no such node: map it to a wait \(mail\) or stop$"):
         targets.get("read")
