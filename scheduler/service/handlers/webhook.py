@@ -47,11 +47,11 @@ class WebhookSendHandler:
     """Posts sends to one URL. Thread-safe; connections are kept open between sends."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        url = _url_of(settings)
         self._clock = clock or SystemClock()
         self._timeout = require_shorter_than_lease("WEBHOOK_TIMEOUT", settings.webhook_timeout, settings.lease)
         secret = settings.webhook_secret
         self._secret = None if secret is None else secret.get_secret_value().encode()
-        url = _url_of(settings)
         self._target = url.request_uri
         self._authorization = _authorization(url.auth)
         self._pool = _pool(url, settings.send_workers)

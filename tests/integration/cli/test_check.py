@@ -83,6 +83,44 @@ def test_check_of_what_cant_be_imported_says_why(
     assert "Traceback" not in answer.err
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"SEND_HANDLER": "smtp"}, "SCHEDULER_SMTP_HOST: SEND_HANDLER is smtp, which needs it"),
+        ({"SEND_HANDLER": "webhook"}, "SCHEDULER_WEBHOOK_URL: SEND_HANDLER is webhook: give the URL"),
+        (
+            {"SEND_HANDLER": "webhook", "WEBHOOK_URL": "https://ada:pass@example.com", "WEBHOOK_TIMEOUT": "PT1M"},
+            "SCHEDULER_WEBHOOK_TIMEOUT: 'PT1M' is not usable: give less than SCHEDULER_LEASE, which is PT1M",
+        ),
+    ],
+)
+def test_check_names_the_setting_that_the_send_handler_lacks(
+    on_sqlite: Command, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], message: str
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(f"SCHEDULER_{name}", value)
+
+    answer = on_sqlite("check")
+
+    assert answer.code == 1
+    assert f"FAILED   send handler: {message}" in answer.out
+    assert "pass@" not in answer.out
+
+
+def test_check_is_content_with_a_send_handler_that_has_its_settings(
+    command: Command, timeouts: TimeoutScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(timeouts)
+    monkeypatch.setenv("SCHEDULER_SEND_HANDLER", "smtp")
+    monkeypatch.setenv("SCHEDULER_SMTP_HOST", "smtp.example.com")
+    monkeypatch.setenv("SCHEDULER_SMTP_FROM", "hello@acme.example")
+
+    answer = command("check", "--json")
+
+    assert (answer.code, verdicts(answer)["send handler"]) == (0, "ok")
+    assert "sends" not in verdicts(answer)
+
+
 def test_check_warns_of_mails_that_are_only_logged(command: Command, timeouts: TimeoutScheduler) -> None:
     enrol(timeouts)
 
