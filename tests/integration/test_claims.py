@@ -437,6 +437,18 @@ HOT: dict[str, tuple[Callable[[Stores, Transaction], object], set[str]]] = {
         lambda stores, transaction: stores.claims.claim(transaction, ActionType.SEND, 1, ME, LEASE),
         {"ix_scheduled_actions_due"},
     ),
+    "claim a tenant's sends": (
+        lambda stores, transaction: stores.claims.claim(transaction, ActionType.SEND, 100, ME, LEASE, "t-1"),
+        {"ix_scheduled_actions_due"},
+    ),
+    "renew": (
+        lambda stores, transaction: stores.claims.renew(transaction, ME, some_actions(stores, transaction), LEASE),
+        set(),
+    ),
+    "release expired sends": (
+        lambda stores, transaction: stores.claims.release_expired_sends(transaction),
+        {"ix_scheduled_actions_claimed"},
+    ),
     "next due": (
         lambda stores, transaction: stores.claims.next_due(transaction),
         {"ix_scheduled_actions_due"},
