@@ -20,6 +20,9 @@ def start_sentry(dsn: str, environment: str | None, instance: str) -> None:
         server_name=instance,
         send_default_pii=False,
         include_local_variables=False,
+        # A trail of requests would show the webhook's query, which may hold a token; its receiver isn't ours to trace.
+        max_breadcrumbs=0,
+        trace_propagation_targets=[],
         # One place captures; the logging integration would report every ERROR line a second time.
         integrations=[LoggingIntegration(level=None, event_level=None)],
     )

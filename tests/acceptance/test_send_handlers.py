@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -158,3 +159,33 @@ def test_the_daemon_doesnt_start_without_what_its_handler_needs(
     assert daemon.process.wait(30) == 2
     assert missing in daemon.log.read_text("utf-8")
     assert not _is_completed(scheduler, "w-1")
+
+
+def test_what_is_reported_of_a_failed_send_holds_no_secret_and_nothing_of_the_contact(
+    scheduler: TimeoutScheduler, sqlite_url: str, tmp_path: Path
+) -> None:
+    contact = {"address": "ada@example.com", "variables": {"first_name": "hidden-name"}}
+    scheduler.campaigns.enroll("acme", "c-1", "k-1", MAIL, contact=contact)
+    with receiving() as sentry, receiving() as receiver:
+        sentry.script = [answers(200, b"{}")]
+        receiver.script = [answers(404, b"hidden-answer about ada@example.com")]
+        env = environment(
+            sqlite_url,
+            SCHEDULER_SENTRY_DSN=f"http://public@localhost:{sentry.port}/1",
+            SCHEDULER_SEND_HANDLER="webhook",
+            SCHEDULER_WEBHOOK_URL=receiver.url.replace("://", "://ada:hidden-password@") + "?token=hidden-token",
+            SCHEDULER_WEBHOOK_SECRET="hidden-secret",  # noqa: S106 - it is to be looked for
+            SCHEDULER_WEBHOOK_TIMEOUT="PT1S",
+        )
+        with running(tmp_path, env) as daemon:
+            eventually(lambda: sentry.requests)
+            daemon.terminate()
+    assert {"sentry-trace", "baggage"}.isdisjoint(receiver.requests[0].headers)
+    reported = b"".join(unpacked(request) for request in sentry.requests)
+    assert b"the webhook answered 404" in reported
+    for word in (b"hidden", b"ada@example.com"):
+        assert word not in reported
+
+
+def unpacked(request: Received) -> bytes:
+    return gzip.decompress(request.body) if request.headers.get("content-encoding") == "gzip" else request.body
