@@ -18,6 +18,7 @@ from scheduler.cli.demo.command import demo
 from scheduler.cli.enroll_command import enroll
 from scheduler.cli.event_command import event
 from scheduler.cli.failures import naming_options
+from scheduler.cli.migrate_command import migrate
 from scheduler.cli.output import write_line
 from scheduler.cli.plan_commands import plan
 from scheduler.cli.schedule_command import schedule
@@ -96,6 +97,7 @@ def run(context: typer.Context) -> None:
 
 for command in (demo, check, status, enroll, event, schedule):
     app.command()(command)
+plan.command()(migrate)
 for name, group in {
     "db": database,
     "plan": plan,
