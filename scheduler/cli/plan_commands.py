@@ -1,8 +1,7 @@
-"""`plan validate`, `show`, `schema`: plan files, without a database."""
+"""`plan validate`, `show`, `schema`, `simulate`: plan files, without a database."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -11,31 +10,29 @@ import typer
 from scheduler.cli.failures import BAD_INPUT
 from scheduler.cli.options import JsonFlag
 from scheduler.cli.output import write_fields, write_json, write_line, write_message, write_table
-from scheduler.cli.session import settings_of
-from scheduler.domain.errors import InvalidInputError, InvalidPlanError, PlanFault
+from scheduler.cli.plan_files import PlanFile, plan_source, read_plan
+from scheduler.cli.simulate_command import simulate
+from scheduler.domain.errors import InvalidPlanError, PlanFault
 from scheduler.domain.node import Edge, Node
 from scheduler.domain.plan import CampaignPlan
-from scheduler.domain.plan_document import LARGEST_DOCUMENT, read_document
+from scheduler.domain.plan_document import read_document
 from scheduler.domain.plan_findings import Findings
 from scheduler.domain.plan_reading import read_version
 from scheduler.domain.plan_schema import plan_schema
 
-plan = typer.Typer(no_args_is_help=True, help="Check and show campaign plans.")
+plan = typer.Typer(no_args_is_help=True, help="Check, show and simulate campaign plans.")
 
-_HELP = "A campaign plan, a JSON file such as plan.json; - reads standard input."
-PlanFile = Annotated[str, typer.Argument(metavar="FILE", help=_HELP)]
 OptionalPlanFile = Annotated[
     str | None,
     typer.Argument(metavar="[FILE]", help="The plan whose format is wanted; without it, the newest format's schema."),
 ]
-_STANDARD_INPUT = "-"
 
 
 @plan.command()
 def validate(context: typer.Context, file: PlanFile, *, as_json: JsonFlag = False) -> None:
     """Check a plan. Names every fault with its JSON path, and exits with 2 where there are any."""
     try:
-        checked = _read(context, file)
+        checked = read_plan(context, file)
     except InvalidPlanError as error:
         if as_json:
             write_json(_verdict(file, None, error.faults))
@@ -52,7 +49,7 @@ def validate(context: typer.Context, file: PlanFile, *, as_json: JsonFlag = Fals
 @plan.command()
 def show(context: typer.Context, file: PlanFile, *, as_json: JsonFlag = False) -> None:
     """Show a plan as it is understood. Its nodes, transitions, and how long each timeout waits."""
-    understood = _read(context, file)
+    understood = read_plan(context, file)
     document = _plan_document(understood)
     if as_json:
         write_json(document)
@@ -69,25 +66,13 @@ def show_schema(file: OptionalPlanFile = None) -> None:
     """Print the JSON Schema of plans. Draft 2020-12, for editors and other languages."""
     if file is not None:
         findings = Findings()
-        read_version(findings, read_document(_source(file)))
+        read_version(findings, read_document(plan_source(file)))
         if findings.faults:
             raise InvalidPlanError(findings.faults)
     write_json(plan_schema())
 
 
-def _read(context: typer.Context, file: str) -> CampaignPlan:
-    return CampaignPlan.parse(_source(file), settings_of(context).timer_defaults)
-
-
-def _source(file: str) -> bytes:
-    if file == _STANDARD_INPUT:
-        return sys.stdin.buffer.read(LARGEST_DOCUMENT + 1)
-    try:
-        with open(file, "rb") as opened:  # noqa: PTH123 - a NUL in the name is a ValueError here, too
-            return opened.read(LARGEST_DOCUMENT + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidInputError("FILE", file, f"it can't be read: {reason}") from None
+plan.command()(simulate)
 
 
 def _say_faults(file: str, faults: tuple[PlanFault, ...]) -> None:

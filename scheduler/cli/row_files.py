@@ -110,8 +110,8 @@ class RowFile:
 
 
 @contextmanager
-def open_rows(path: str) -> Iterator[RowFile]:
-    """The rows of a file, or of standard input (`-`), which is kept in a temporary file meanwhile."""
+def open_rows(path: str, option: str = "--from") -> Iterator[RowFile]:
+    """The rows of the file given as `option`, or of standard input (`-`), kept in a temporary file meanwhile."""
     if path == STANDARD_INPUT:
         with _kept(sys.stdin.buffer) as file:
             yield RowFile(file, "standard input")
@@ -120,7 +120,7 @@ def open_rows(path: str) -> Iterator[RowFile]:
         file = Path(path).open("rb")  # noqa: SIM115 - closed below; what is read from it fails otherwise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidInputError("--from", path, f"it can't be read: {reason}") from None
+        raise InvalidInputError(option, path, f"it can't be read: {reason}") from None
     with file:
         if file.seekable():
             yield RowFile(file, path)

@@ -102,21 +102,38 @@ class Happening:
         given = {name: value for name, value in values.items() if value is not None}
         if "at" not in given:
             raise InvalidInputError("at", None, f"is missing: {_WHEN_REMEDY}")
-        for name in {"at", "occurred_at"} & given.keys():
-            given[name] = when(name, given[name], start_at)
+        given["at"] = when("at", given["at"], start_at)
+        if "occurred_at" in given:
+            given["occurred_at"] = _at_any_time("occurred_at", given["occurred_at"], start_at)
         return cls(**given)
 
 
 def when(field: str, value: object, start_at: datetime) -> datetime:
-    """An instant, or how long after `start_at` it is."""
-    if isinstance(value, datetime):
+    """An instant, or how long after `start_at` it is. Never before that: raises InvalidInputError."""
+    instant = _at_any_time(field, value, start_at)
+    if instant < start_at:
+        raise InvalidInputError(field, value, f"give an instant from the start on, {start_at.isoformat()}")
+    return instant
+
+
+def _at_any_time(field: str, value: object, start_at: datetime) -> datetime:
+    if isinstance(value, datetime) or (isinstance(value, str) and value[:1].isdigit()):
+        return _instant(field, value)
+    return _later(field, value, start_at)
+
+
+def _instant(field: str, value: datetime | str) -> datetime:
+    try:
         return parse_instant(field, value)
-    if not isinstance(value, str) or value.lstrip("-").startswith("P"):
-        try:
-            return parse_duration(field, value).add_to(start_at, parse_zone("timezone", "UTC"))
-        except InvalidInputError as error:
-            remedy = error.remedy if "negative" in error.remedy else _WHEN_REMEDY
-            raise InvalidInputError(field, value, remedy) from None
-        except OverflowError:
-            raise InvalidInputError(field, value, "it is too far in the future") from None
-    return parse_instant(field, value)
+    except InvalidInputError as error:
+        remedy = error.remedy if not isinstance(value, str) or "T" in value else _WHEN_REMEDY
+        raise InvalidInputError(field, value, remedy) from None
+
+
+def _later(field: str, value: object, start_at: datetime) -> datetime:
+    try:
+        duration = parse_duration(field, value)
+    except InvalidInputError as error:
+        remedy = error.remedy if isinstance(value, str) and value.startswith(("P", "-P")) else _WHEN_REMEDY
+        raise InvalidInputError(field, value, remedy) from None
+    return duration.add_to(start_at, parse_zone("timezone", "UTC"))

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from scheduler.domain.campaign import Campaign, CampaignStatus
 from scheduler.domain.errors import InvalidInputError
+from scheduler.domain.explaining.wording import span_text
 from scheduler.domain.happening import KEEP, SHIFT, Happening, Operation
 from scheduler.domain.incoming import IncomingEvent
 from scheduler.domain.machine import STOPPED
@@ -177,7 +178,7 @@ class _Run:
             key: replace(action, is_paused=False, deadline=action.deadline + length, run_at=action.run_at + length)
             for key, action in contact.pending.items()
         }
-        contact.note(What.RESUMED, f"everything moves by {length}" if length else "nothing moves")
+        contact.note(What.RESUMED, f"everything moves by {span_text(length)}" if length else "nothing moves")
         for action in contact.pending.values():
             contact.note(What.PLANNED, "after the pause", event_type=action.event_type, due_at=action.run_at)
 

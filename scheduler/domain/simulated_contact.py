@@ -17,6 +17,7 @@ from scheduler.domain.action import ActionStatus, ActionType, make_dedupe_key
 from scheduler.domain.campaign import Campaign, CampaignStatus, Transition
 from scheduler.domain.decision import Decision, PlannedAction, RealEvent, SendConfirmed, SendFailed, TimeoutExpired
 from scheduler.domain.event import SUPPRESSING_EVENTS
+from scheduler.domain.explaining.wording import duration_text, span_text
 from scheduler.domain.incoming import IncomingEvent
 from scheduler.domain.plan import CampaignPlan
 from scheduler.domain.simulation import SimulatedAction, TimelineEntry, What
@@ -190,7 +191,8 @@ class SimulatedContact:
         for action in decision.actions:
             self._plan_action(action)
         if decision.ends:
-            self.note(What.ENDED, decision.transitions[-1].trigger if decision.transitions else why)
+            reason = decision.transitions[-1].trigger if decision.transitions else why
+            self.note(What.ENDED, reason, outcome=decision.campaign.status)
 
     def _change_current(self, decision: Decision) -> None:
         timers = {
@@ -254,11 +256,11 @@ class SimulatedContact:
         if timer is None:
             wished = node.delay.add_to(self.campaign.node_entered_at, self.plan.zone)
             moved = "moved to the end of the quiet hours" if action.deadline > wished else ""
-            delay = "" if node.delay.is_zero else f"{node.delay} after entering"
+            delay = "" if node.delay.is_zero else f"{duration_text(node.delay)} after entering"
             return ", ".join(filter(None, (delay, moved))) or "at once"
         begin = "the mail" if node.action == "send" else "entering"
-        grace = f", and {self._grace} of grace" if self._grace else ""
-        return f"{timer.delay} after {begin}{grace}"
+        grace = f", and {span_text(self._grace)} of grace" if self._grace else ""
+        return f"{duration_text(timer.delay)} after {begin}{grace}"
 
 
 _WHY: Final = {
