@@ -120,16 +120,18 @@ class _TlsConnection(HTTPSConnection):
     """Within the deadline."""
 
     def _new_conn(self) -> socket.socket:
-        return connect(self._dns_host, self.port or 443)
+        return connect(self._dns_host, self.port)
 
 
 def _pool(url: urllib3.util.Url, size: int) -> HTTPConnectionPool:
     host = url.host or ""
     if url.scheme == "http":
-        plain = HTTPConnectionPool(host, url.port, maxsize=size)
+        plain = HTTPConnectionPool(host, url.port or 80, maxsize=size)
         plain.ConnectionCls = _Connection
         return plain
-    secured = HTTPSConnectionPool(host, url.port, maxsize=size, cert_reqs="CERT_REQUIRED", ssl_context=tls_context())
+    secured = HTTPSConnectionPool(
+        host, url.port or 443, maxsize=size, cert_reqs="CERT_REQUIRED", ssl_context=tls_context()
+    )
     secured.ConnectionCls = _TlsConnection
     return secured
 
