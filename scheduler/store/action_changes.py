@@ -14,7 +14,7 @@ from sqlalchemy import Integer, Text, and_, bindparam, func, literal_column, or_
 
 from scheduler.store.database import Database, Transaction
 from scheduler.store.rows import RowSource, look_up
-from scheduler.store.statuses import CANCELED, CLAIMED, PAUSED, PENDING, UNFINISHED, still
+from scheduler.store.statuses import CANCELED, CLAIMED, EACH_INDEX, PAUSED, PENDING, UNFINISHED, still
 from scheduler.store.tables import Instant
 
 Key = tuple[str, str]
@@ -41,7 +41,7 @@ class ActionChanges:
         )
         self._unhold = self._unhold_statement()
         self._campaigns = RowSource(name, campaign)
-        self._forget_errors = self._forget_errors_statement()
+        self._forget_errors = [self._forget_errors_statement(statuses) for statuses in EACH_INDEX]
         of_campaign = and_(
             self._table.c.tenant_id == bindparam("tenant"), self._table.c.campaign_id == bindparam("campaign")
         )
@@ -95,7 +95,8 @@ class ActionChanges:
     def forget_errors(self, transaction: Transaction, campaigns: Iterable[Key]) -> int:
         """Remove what failed attempts at anything of these campaigns said: it may name an address."""
         rows = sorted(set(campaigns))
-        return self._run(transaction, self._forget_errors, self._campaigns.bind(rows)) if rows else 0
+        given = self._campaigns.bind(rows)
+        return sum(self._run(transaction, one, given) for one in self._forget_errors) if rows else 0
 
     @staticmethod
     def _run(transaction: Transaction, statement: Any, parameters: dict[str, Any]) -> int:
@@ -144,11 +145,12 @@ class ActionChanges:
             .values(status=given.status, deadline=given.deadline, run_at=given.run_at, updated_at=_AT)
         )
 
-    def _forget_errors_statement(self) -> Any:
+    def _forget_errors_statement(self, statuses: tuple[Any, ...]) -> Any:
         actions, given = self._table.c, self._campaigns.c
         where = and_(
             actions.tenant_id == given.tenant_id,
             actions.campaign_id == given.campaign_id,
+            actions.status.in_(statuses),
             actions.last_error.is_not(None),
         )
         hits = look_up(self._campaigns, self._table, [actions.tenant_id, actions.dedupe_key], where).cte("hits")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Integer, Text, and_, bindparam, literal_column, or_, select, text
+from sqlalchemy import ColumnElement, Integer, Select, Text, and_, bindparam, literal_column, or_, select, text
 
 from scheduler.domain.action import ScheduledAction
-from scheduler.domain.explaining.explanation import OperatorAct, Pause
+from scheduler.domain.explaining.explanation import OperatorAct
+from scheduler.domain.pausing import Pause
 from scheduler.store.actions import action_columns, to_action
 from scheduler.store.database import Database, Transaction
 from scheduler.store.events import StoredEvent
+from scheduler.store.pauses import pause_columns, to_pause
 from scheduler.store.rows import RowSource, look_up
-from scheduler.store.statuses import UNFINISHED
+from scheduler.store.statuses import EACH_INDEX, UNFINISHED
 
 Key = tuple[str, str]
 Visit = tuple[str, str, int]
@@ -55,9 +57,16 @@ class Explaining:
         self._keys = RowSource(name, {"tenant_id": Text, "campaign_id": Text})
         self._visits = RowSource(name, {"tenant_id": Text, "campaign_id": Text, "node_visit": Integer})
         columns = action_columns(tables)
-        self._all_actions = look_up(self._keys, self._actions, columns, self._of(self._keys))
+        status = self._actions.c.status
         of_visit = and_(self._of(self._visits), self._actions.c.node_visit == self._visits.c.node_visit)
-        self._visit_actions = look_up(self._visits, self._actions, columns, of_visit)
+        self._all_actions = [
+            look_up(self._keys, self._actions, columns, and_(self._of(self._keys), status.in_(statuses)))
+            for statuses in EACH_INDEX
+        ]
+        self._visit_actions = [
+            look_up(self._visits, self._actions, columns, and_(of_visit, status.in_(statuses)))
+            for statuses in EACH_INDEX
+        ]
 
     def _of(self, given: RowSource) -> ColumnElement[bool]:
         actions = self._actions.c
@@ -78,7 +87,7 @@ class Explaining:
 
     def actions(self, transaction: Transaction, key: Key) -> list[ScheduledAction]:
         """Everything that was ever scheduled for a campaign, by visit."""
-        found = map(to_action, transaction.connection.execute(self._all_actions, self._keys.bind([key])))
+        found = self._read(transaction, self._all_actions, self._keys.bind([key]))
         return sorted(found, key=lambda one: (one.node_visit, one.dedupe_key))
 
     def actions_of_visits(self, transaction: Transaction, visits: Iterable[Visit]) -> list[ScheduledAction]:
@@ -86,7 +95,13 @@ class Explaining:
         rows = sorted(visits)
         if not rows:
             return []
-        return [to_action(row) for row in transaction.connection.execute(self._visit_actions, self._visits.bind(rows))]
+        return self._read(transaction, self._visit_actions, self._visits.bind(rows))
+
+    @staticmethod
+    def _read(
+        transaction: Transaction, statements: Sequence[Select[Any]], rows: dict[str, Any]
+    ) -> list[ScheduledAction]:
+        return [to_action(row) for one in statements for row in transaction.connection.execute(one, rows)]
 
     def acts(
         self, transaction: Transaction, key: Key, contact_id: str, since: datetime, moved_to: str | None
@@ -121,10 +136,8 @@ class Explaining:
         pauses = self._pauses.c
         of_one = and_(pauses.tenant_id == key[0], pauses.campaign_id.in_(("", key[1])))
         of_all = and_(pauses.tenant_id == "", pauses.campaign_id == "", pauses.scope == "all")
-        statement = select(pauses.scope, pauses.started_at, pauses.actor, pauses.reason, pauses.dedupe_key).where(
-            or_(of_one, of_all)
-        )
-        found = [Pause(*row[:4], row[4] or None) for row in transaction.connection.execute(statement)]
+        statement = select(*pause_columns(self._pauses)).where(or_(of_one, of_all))
+        found = [to_pause(row) for row in transaction.connection.execute(statement)]
         widths = ("all", "tenant", "campaign", "action")
         return sorted(found, key=lambda one: (widths.index(one.scope), one.started_at))
 

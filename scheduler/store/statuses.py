@@ -14,6 +14,8 @@ CANCELED: Final = literal_column("'canceled'", Text)
 ERROR: Final = literal_column("'error'", Text)
 
 UNFINISHED: Final = (PENDING, CLAIMED, PAUSED)
+FINISHED: Final = (COMPLETED, CANCELED, ERROR)
+EACH_INDEX: Final = (UNFINISHED, FINISHED)  # what is over and what isn't are found through indexes of their own
 
 
 def still(status: ColumnElement[Any], *statuses: ColumnElement[Any]) -> ColumnElement[bool]:

@@ -240,11 +240,11 @@ class Tables:
             # `infinity`, or a year before Christ, from another language: every claim that met it would fail.
             _readable("run_at"),
             _readable("deadline"),
-            Index("ix_scheduled_actions_campaign", "tenant_id", "campaign_id", "node_visit"),
         )
         pending = text("status = 'pending'")
         claimed = text("status = 'claimed'")
         unfinished = text("status IN ('pending', 'claimed', 'paused')")
+        finished = text("status IN ('completed', 'canceled', 'error')")
         with_message = text("message_id IS NOT NULL")
         failed = text("status = 'error'")
         actions = table.c
@@ -252,6 +252,7 @@ class Tables:
         _partial("ix_scheduled_actions_due", pending, actions.action_type, actions.run_at)
         _partial("ix_scheduled_actions_claimed", claimed, actions.claimed_until)
         _partial("ix_scheduled_actions_unfinished", unfinished, actions.tenant_id, actions.campaign_id)
+        _partial("ix_scheduled_actions_finished", finished, actions.tenant_id, actions.campaign_id, actions.node_visit)
         _partial("ix_scheduled_actions_message", with_message, actions.tenant_id, actions.message_id)
         _partial("ix_scheduled_actions_error", failed, actions.tenant_id, actions.run_at)
         return table

@@ -15,5 +15,5 @@ ALTER TABLE operator_actions ADD COLUMN campaign_id text;
 -- What was done by hand to one campaign, in order.
 CREATE INDEX ix_operator_actions_campaign ON operator_actions (tenant_id, campaign_id, created_at);
 
--- Everything that was ever scheduled for one campaign: what explains it, and what is forgotten with it.
-CREATE INDEX ix_scheduled_actions_campaign ON scheduled_actions (tenant_id, campaign_id, node_visit);
+-- What is over for one campaign, beside what is still to come: what explains it, and what is forgotten with it.
+CREATE INDEX ix_scheduled_actions_finished ON scheduled_actions (tenant_id, campaign_id, node_visit) WHERE status IN ('completed', 'canceled', 'error');
