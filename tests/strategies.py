@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from hypothesis import strategies as st
 
+from scheduler.domain.happening import Happening, Operation
 from scheduler.domain.timing import Duration, QuietHours
 
 REAL_EVENTS: Final = ("opened", "clicked", "delivered", "replied", "bounced")
@@ -92,3 +93,46 @@ def _draw_edge(draw: st.DrawFn, target: str) -> dict[str, Any]:
 def _draw_bounds(draw: st.DrawFn, lengths: tuple[str, ...]) -> dict[str, str]:
     keys = draw(st.sampled_from(((), ("after",), ("within",))))
     return {key: draw(st.sampled_from(lengths)) for key in keys}
+
+
+PASSED: Final = tuple(timedelta(seconds=seconds) for seconds in (0, 1, 1800, 3600, 7200, 86_400, 259_200, 604_800))
+ARRIVING: Final = (
+    *REAL_EVENTS,
+    *REAL_EVENTS,
+    "opened",
+    "clicked",
+    "meeting_booked",
+    "soft_bounced",
+    "unsubscribed",
+    "spamreport",
+)
+
+
+@st.composite
+def happenings(draw: st.DrawFn, start_at: datetime) -> list[Happening]:
+    """Up to 8 things that happen one after the other: mostly events, of any mail, late, early, twice."""
+    found: list[Happening] = []
+    at = start_at
+    for _ in range(draw(st.integers(0, 8))):
+        at += draw(st.sampled_from(PASSED))
+        found.append(_draw_event(draw, at) if draw(st.integers(0, 3)) else _draw_operation(draw, at))
+    return found
+
+
+def _draw_event(draw: st.DrawFn, at: datetime) -> Happening:
+    shift = draw(st.sampled_from((None, *PASSED, *(-length for length in PASSED))))
+    return Happening(
+        at=at,
+        event_type=draw(st.sampled_from(ARRIVING)),
+        occurred_at=None if shift is None else at + shift,
+        visit=draw(st.sampled_from((None, None, None, 1, 2, 3))),
+        node_id=draw(st.sampled_from((None, None, "node_0", "node_1"))),
+        event_id=draw(st.sampled_from((None, None, "e-1", "e-2"))),
+        metadata=draw(st.sampled_from((None, None, {"machine": True}))),
+    )
+
+
+def _draw_operation(draw: st.DrawFn, at: datetime) -> Happening:
+    operation = draw(st.sampled_from((*[Operation.PAUSE, Operation.RESUME] * 3, Operation.FAIL_SEND, Operation.STOP)))
+    node_id = draw(st.sampled_from((None, "node_0", "node_1"))) if operation is Operation.FAIL_SEND else None
+    return Happening(at=at, do=operation, node_id=node_id)

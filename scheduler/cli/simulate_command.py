@@ -61,9 +61,9 @@ def simulate(
     {"at": "PT1H", "event_type": "opened"} or {"at": "P2D", "do": "pause"}.
     """
     with naming_options(_OPTIONS):
-        plan = read_plan(context, file)
         if STANDARD_INPUT == file == events:
             raise InvalidInputError("--events", events, "only one of the two files can be standard input")
+        plan = read_plan(context, file)
         now = SystemClock().now().replace(microsecond=0)
         begin = now if start_at is None else parse_instant("start_at", start_at)
         simulation = run_simulation(

@@ -144,16 +144,18 @@ class _Run:
         else:
             self._take(event, event_id, occurred_at, about)
 
-    def _take(self, event: IncomingEvent, event_id: str, occurred_at: datetime, about: int | None) -> None:
+    def _take(
+        self, event: IncomingEvent, event_id: str, occurred_at: datetime, about: int | None, *, was_kept: bool = False
+    ) -> None:
         self._seen.add(event_id)
         _, occurred_at = self._waiting.pop(event_id, (event, occurred_at))
-        self._contact.take(event, event_id, occurred_at, about)
+        self._contact.take(event, event_id, occurred_at, about, was_kept=was_kept)
 
     def _take_waiting(self, visit: int) -> None:
         """The events of a mail that just went out, in the order they occurred."""
         for event_id, (event, occurred_at) in sorted(self._waiting.items(), key=lambda item: (item[1][1], item[0])):
             if event.message_id == message_of(visit):
-                self._take(event, event_id, occurred_at, visit)
+                self._take(event, event_id, occurred_at, visit, was_kept=True)
 
     def _pause(self) -> None:
         contact = self._contact

@@ -27,6 +27,7 @@ TENANT: Final = "simulation"
 CAMPAIGN: Final = "c-1"
 CONTACT: Final = "k-1"
 SUPPRESSED: Final = "suppressed"
+KEPT: Final = "it came before its mail was out"
 # What the setting POLL_INTERVAL is by default: a timeout that waits for its mail is looked at no sooner.
 POLL_INTERVAL: Final = timedelta(seconds=1)
 
@@ -83,14 +84,17 @@ class SimulatedContact:
         self._fire(timeouts)
         return bool(sends or timeouts)
 
-    def take(self, event: IncomingEvent, event_id: str, occurred_at: datetime, mail_visit: int | None) -> None:
-        """A real event that isn't known yet."""
+    def take(
+        self, event: IncomingEvent, event_id: str, occurred_at: datetime, mail_visit: int | None, *, was_kept: bool
+    ) -> None:
+        """A real event that isn't known yet, or that was kept until its mail was out."""
         real = RealEvent(event.event_type, occurred_at, mail_visit, event_id, event.is_machine)
         decision = machine.transition(self.plan, self.campaign, real, self.now)
         name = decision.outcome
         if name == outcome.FAILED:
             name = outcome.TRANSITIONED if decision.transitions else "recorded"
-        self.note_event(event.event_type, name, occurred_at, is_machine=event.is_machine)
+        why = filter(None, (KEPT if was_kept else "", "a machine did it" if event.is_machine else ""))
+        self.note_event(event.event_type, name, occurred_at, "; ".join(why))
         self.apply(decision, why=f"{event.event_type}, and maxTransitions is used up")
         if event.event_type in SUPPRESSING_EVENTS:
             self.campaign = replace(self.campaign, is_suppressed=True)
@@ -104,11 +108,10 @@ class SimulatedContact:
         values = {"node_id": self.campaign.current_node_id, "node_visit": self.campaign.node_visit, **facts}
         self.timeline.append(TimelineEntry(at=self.now, what=what, why=why, **values))  # type: ignore[arg-type]
 
-    def note_event(self, event_type: str, name: str, occurred_at: datetime, *, is_machine: bool = False) -> None:
+    def note_event(self, event_type: str, name: str, occurred_at: datetime, about: str = "") -> None:
         """An event came, and what came of it."""
-        by = "a machine did it" if is_machine else ""
         early = "" if occurred_at == self.now else f"occurred at {occurred_at.isoformat()}"
-        why = "; ".join(filter(None, (_WHY.get(name, ""), by, early)))
+        why = "; ".join(filter(None, (_WHY.get(name, ""), about, early)))
         self.note(What.EVENT, why, event_type=event_type, outcome=name)
 
     def _due(self, action_type: ActionType) -> list[SimulatedAction]:

@@ -35,6 +35,8 @@ _MOST: Final = 1000
 class CampaignRehearsal(RehearsalChecks):
     """Campaigns rehearsed in the test's own thread, with the real scheduler on a temporary SQLite file.
 
+    Or on the migrated database of `database_url`, which nobody else may fire on.
+
     Nothing is ever late: the clock stands still, and `advance` moves it from one due instant to the next. What is due
     fires at once, after each call. `scheduler`, `campaigns` and `clock` are there for all that has no method here.
     Use it with `with`, or call `close`. Raises what the scheduler raises.
@@ -44,6 +46,7 @@ class CampaignRehearsal(RehearsalChecks):
         self,
         start: datetime = START,
         *,
+        database_url: str | None = None,
         settings: Settings | None = None,
         send_handler: Callable[[SendRequest], SendResult | None] | None = None,
         tenant_id: str = TENANT,
@@ -54,7 +57,7 @@ class CampaignRehearsal(RehearsalChecks):
         self._folder = tempfile.TemporaryDirectory(prefix="rehearsal-")
         try:
             self.scheduler = TimeoutScheduler(
-                fresh_database(self._folder.name),
+                database_url or fresh_database(self._folder.name),
                 settings=settings or Settings(),
                 clock=self.clock,
                 send_handler=self._mail_system,
@@ -129,6 +132,7 @@ class CampaignRehearsal(RehearsalChecks):
         *,
         mail_of: str | None = None,
         message_id: str | None = None,
+        node_id: str | None = None,
         occurred_at: datetime | None = None,
         event_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -145,6 +149,7 @@ class CampaignRehearsal(RehearsalChecks):
             message_id,
             metadata,
             campaign_id=campaign_id,
+            node_id=node_id,
             occurred_at=occurred_at,
             event_id=event_id,
         )
