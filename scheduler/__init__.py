@@ -16,6 +16,7 @@ from scheduler.domain.errors import (
 from scheduler.domain.explaining.explanation import Awaited, Explanation, ExplanationEntry, Standing, StuckCampaign
 from scheduler.domain.migration import NodeMigration, PlanMigration
 from scheduler.domain.outcome import Outcome
+from scheduler.domain.pausing import Pause, ResumePreview, ResumeSummary
 from scheduler.domain.plan import CampaignPlan
 from scheduler.domain.sending import SendHandler, SendRequest, SendResult
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
@@ -39,8 +40,11 @@ __all__ = [
     "InvalidPlanError",
     "NodeMigration",
     "Outcome",
+    "Pause",
     "PermanentSendError",
     "PlanMigration",
+    "ResumePreview",
+    "ResumeSummary",
     "RetryLater",
     "ScheduleSummary",
     "ScheduledAction",

@@ -122,11 +122,17 @@ class FiringEngine:
         fire = self._fire_of.get(action_type)
         if fire is None:
             return []
-        with self._stores.database.transaction() as transaction:
-            claimed = self._stores.claims.claim(
-                transaction, action_type, self._settings.batch_size, self.owner.id, self._settings.lease
-            )
+        claimed = self._claim(action_type)
         return fire(claimed) or [Ended(action, "gone") for action in claimed]
+
+    def _claim(self, action_type: ActionType) -> Sequence[ScheduledAction]:
+        """A batch of what is due; what is paused gives way to what comes behind it."""
+        size = self._settings.batch_size
+        while True:
+            with self._stores.database.transaction() as transaction:
+                claimed = self._stores.claims.claim(transaction, action_type, size, self.owner.id, self._settings.lease)
+            if claimed or not claimed.held:
+                return claimed
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -54,6 +54,7 @@ class LoopTurn:
         self._expected: dict[ActionType, datetime] = {}
         self._more = False
         self._has_claimed = False
+        self._has_held = False
         self._fruitless_turns = 0
         self._known: NextDue | None = None
         self._next_recovery = 0.0
@@ -81,6 +82,7 @@ class LoopTurn:
         self._known = None
         self._more = False
         self._has_claimed = False
+        self._has_held = False
         if self._is_enabled:
             self._guarded(self._claim_due)
         self._handed = {action.dedupe_key: action for action in self._claimed}
@@ -93,7 +95,8 @@ class LoopTurn:
         if left:
             self._guarded(lambda: self._give_back(left))
         self._handed = {}
-        if submitted or not self._has_claimed:
+        is_fruitful = bool(submitted) or self._has_held
+        if is_fruitful or not self._has_claimed:
             self._fruitless_turns = 0
         else:
             self._fruitless_turns += 1
@@ -103,7 +106,7 @@ class LoopTurn:
         latest = now + self._settings.poll_interval
         if not self._is_enabled:
             return latest
-        if self._more and submitted:
+        if self._more and is_fruitful:
             return now
         return self._guarded(lambda: self._next_turn(now, latest)) or latest
 
@@ -127,7 +130,8 @@ class LoopTurn:
             )
         self._known = None
         self._claimed += claimed
-        if len(claimed) == most:
+        self._has_held = self._has_held or claimed.held > 0
+        if len(claimed) + claimed.held == most:
             self._expected[lane.action_type] = _AT_ONCE
             self._more = self._more or lane.executor.free > len(claimed)
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from scheduler.domain.action import ScheduledAction, require_id, tenant_of
 from scheduler.domain.campaign import Campaign, Transition
+from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.event import is_synthetic
 from scheduler.domain.explaining.explanation import Explanation, StuckCampaign
 from scheduler.domain.incoming import IncomingEvent
 from scheduler.domain.migration import PlanMigration
 from scheduler.domain.outcome import Outcome
+from scheduler.domain.pausing import Pause, Paused, ResumePreview, ResumeSummary, Resumption
 from scheduler.domain.sending import SendRequest, SendResult
 from scheduler.domain.storable import require_text
 from scheduler.domain.timing import parse_instant
@@ -27,6 +29,7 @@ from scheduler.service.migrating import PlanMigrations
 from scheduler.service.pausing import Pausing
 from scheduler.service.persist import DecisionWriter
 from scheduler.service.results import EnrolSummary, EventResult
+from scheduler.service.resuming import Resumes
 from scheduler.service.suppression import Suppression
 from scheduler.service.synthetic import SyntheticEvents
 from scheduler.settings import Settings
@@ -49,6 +52,7 @@ class CampaignStateManager:
         self._enroller = Enroller(stores, self._writer, settings.timer_defaults)
         self._intake = EventIntake(stores, self._writer, metrics)
         self._pausing = Pausing(stores, self._writer)
+        self._resumes = Resumes(stores)
         self._migrations = PlanMigrations(stores, self._writer, self._enroller, settings.timeout_grace)
         self._confirmations = Confirmations(stores, self._writer, self._intake)
         self._suppression = Suppression(stores, self._writer)
@@ -236,18 +240,111 @@ class CampaignStateManager:
         reason: str | None = None,
     ) -> Campaign:
         """While paused nothing of the campaign fires, and nothing is lost. On a finished campaign: no change."""
-        key = _key(tenant_id, campaign_id)
-        return self._database.run(lambda transaction: self._pausing.pause(transaction, key, actor, reason), connection)
+        key, who, why = _key(tenant_id, campaign_id), _optional("actor", actor), _optional("reason", reason)
+        return self._database.run(lambda transaction: self._pausing.pause(transaction, key, who, why), connection)
 
-    def resume(self, tenant_id: str, campaign_id: str, connection: Any = None) -> Campaign:
-        """Go on: the pause doesn't count, so anchor, deadlines and due times move by its length."""
-        key = _key(tenant_id, campaign_id)
-        return self._database.run(lambda transaction: self._pausing.resume(transaction, key), connection)
+    def resume(
+        self,
+        tenant_id: str,
+        campaign_id: str,
+        connection: Any = None,
+        *,
+        policy: str = "shift",
+        spread: timedelta | str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Campaign:
+        """Go on.
 
-    def stop(self, tenant_id: str, campaign_id: str, connection: Any = None) -> Campaign:
+        With `shift` the pause doesn't count: anchor, deadlines and due times move by its length; with `keep` what is
+        overdue fires now. `spread` is over how long to spread what would fire at once.
+        """
+        key, how = _key(tenant_id, campaign_id), Resumption.of(policy, spread)
+        who, why = _optional("actor", actor), _optional("reason", reason)
+        return self._database.run(lambda transaction: self._resumes.resume(transaction, key, how, who, why), connection)
+
+    def pause_tenant(
+        self, tenant_id: str, connection: Any = None, *, actor: str | None = None, reason: str | None = None
+    ) -> Pause:
+        """While paused nothing of the tenant fires, and nothing is lost. Paused already: no change."""
+        paused = Paused(require_id("tenant_id", tenant_id))
+        return self._pause_wide(paused, connection, actor, reason)
+
+    def resume_tenant(
+        self,
+        tenant_id: str,
+        connection: Any = None,
+        *,
+        policy: str = "shift",
+        spread: timedelta | str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> ResumeSummary:
+        """Let a tenant go on, as `resume` does a campaign. Campaigns paused by themselves stay paused."""
+        paused = Paused(require_id("tenant_id", tenant_id))
+        return self._resume_wide(paused, connection, Resumption.of(policy, spread), actor, reason)
+
+    def pause_all(self, connection: Any = None, *, actor: str | None = None, reason: str | None = None) -> Pause:
+        """While paused nothing fires in this database, whoever's it is. Paused already: no change."""
+        return self._pause_wide(Paused(), connection, actor, reason)
+
+    def resume_all(
+        self,
+        connection: Any = None,
+        *,
+        policy: str = "shift",
+        spread: timedelta | str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> ResumeSummary:
+        """Let everything go on, as `resume` does a campaign. Tenants and campaigns paused by themselves stay paused."""
+        return self._resume_wide(Paused(), connection, Resumption.of(policy, spread), actor, reason)
+
+    def pauses(self, tenant_id: str | None = None, connection: Any = None) -> list[Pause]:
+        """What is paused, since when, by whom and why, the widest first; for a tenant, what holds anything of it."""
+        tenant = None if tenant_id is None else require_id("tenant_id", tenant_id)
+        with self._database.reading(connection) as transaction:
+            return self._stores.pauses.select(transaction, tenant)
+
+    def preview_resume(
+        self,
+        tenant_id: str | None = None,
+        campaign_id: str | None = None,
+        policy: str = "shift",
+        spread: timedelta | str | None = None,
+        connection: Any = None,
+    ) -> ResumePreview:
+        """How many actions would fire when, if the campaign, the tenant or everything were resumed now."""
+        paused, how = _paused(tenant_id, campaign_id), Resumption.of(policy, spread)
+        with self._database.reading(connection) as transaction:
+            return self._resumes.preview(transaction, paused, how)
+
+    def _pause_wide(self, paused: Paused, connection: Any, actor: str | None, reason: str | None) -> Pause:
+        who, why = _optional("actor", actor), _optional("reason", reason)
+        return self._database.run(
+            lambda transaction: self._pausing.pause_wide(transaction, paused, who, why), connection
+        )
+
+    def _resume_wide(
+        self, paused: Paused, connection: Any, how: Resumption, actor: str | None, reason: str | None
+    ) -> ResumeSummary:
+        who, why = _optional("actor", actor), _optional("reason", reason)
+        return self._database.run(
+            lambda transaction: self._resumes.resume_wide(transaction, paused, how, who, why), connection
+        )
+
+    def stop(
+        self,
+        tenant_id: str,
+        campaign_id: str,
+        connection: Any = None,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Campaign:
         """End the campaign now, with everything pending for it. On a finished campaign: no change."""
-        key = _key(tenant_id, campaign_id)
-        return self._database.run(lambda transaction: self._pausing.stop(transaction, key), connection)
+        key, who, why = _key(tenant_id, campaign_id), _optional("actor", actor), _optional("reason", reason)
+        return self._database.run(lambda transaction: self._pausing.stop(transaction, key, who, why), connection)
 
     def find(self, tenant_id: str, campaign_id: str, connection: Any = None) -> Campaign | None:
         """The campaign as it is now."""
@@ -305,3 +402,17 @@ def _contact_key(tenant_id: str, contact_id: str) -> tuple[str, str]:
 
 def _key(tenant_id: str, campaign_id: str) -> tuple[str, str]:
     return (require_id("tenant_id", tenant_id), require_id("campaign_id", campaign_id))
+
+
+def _paused(tenant_id: str | None, campaign_id: str | None) -> Paused:
+    if tenant_id is None:
+        if campaign_id is not None:
+            raise InvalidInputError("tenant_id", None, "give the campaign's tenant")
+        return Paused()
+    if campaign_id is None:
+        return Paused(require_id("tenant_id", tenant_id))
+    return Paused(*_key(tenant_id, campaign_id))
+
+
+def _optional(field: str, text: str | None) -> str | None:
+    return None if text is None else require_text(field, text)

@@ -51,6 +51,7 @@ class TimeoutBatch:
         stores, transaction = self._stores, self._transaction
         campaigns = stores.campaigns.lock_free(transaction, (job.campaign_key for job in self._jobs))
         self._answer_unlocked(campaigns)
+        campaigns = self._without_doubtful(campaigns)
         plans = stores.plans.load(transaction, {(one.tenant_id, one.plan_hash) for one in campaigns.values()})
         unfinished: dict[Key, list[ScheduledAction]] = defaultdict(list)
         for action in stores.actions.unfinished(transaction, campaigns):
@@ -72,6 +73,16 @@ class TimeoutBatch:
         for job in missing:
             known = job.campaign_key in busy
             self.answers[job.key] = Outcome(outcome.BUSY if known else outcome.UNKNOWN_CAMPAIGN)
+
+    def _without_doubtful(self, locked: dict[Key, Campaign]) -> dict[Key, Campaign]:
+        """The campaigns but those whose tenant's pause is being lifted, or was since they were read: these wait."""
+        held = {key for key, one in locked.items() if one.is_held}
+        if not held:
+            return locked
+        surely = self._stores.pauses.hold_wide(self._transaction, (tenant_id for tenant_id, _ in held))
+        doubtful = {key for key in held if key[0] not in surely}
+        self.answers.update((job.key, Outcome(outcome.BUSY)) for job in self._jobs if job.campaign_key in doubtful)
+        return {key: one for key, one in locked.items() if key not in doubtful}
 
     def _decide_campaign(
         self,

@@ -52,7 +52,7 @@ class ExternalSends:
         span = self._settings.lease if lease is None else _positive("lease", lease)
         self._release_expired(transaction)
         owner = f"{APPLICATION}{uuid4().hex}"
-        claimed = self._stores.claims.claim(transaction, ActionType.SEND, most, owner, span, tenant)
+        claimed = self._claim(transaction, most, owner, span, tenant)
         looked = self._look_apart(transaction, owner, claimed, span)
         self._look.settle(transaction, owner, looked.doubtful)
         requests = []
@@ -62,6 +62,20 @@ class ExternalSends:
             else:
                 self._failed.record(transaction, owner, action, request, may_wait=False)
         return requests
+
+    def _claim(
+        self, transaction: Transaction, most: int, owner: str, lease: timedelta, tenant_id: str | None
+    ) -> list[ScheduledAction]:
+        """Due sends; those that are paused give way to those behind them."""
+        claimed: list[ScheduledAction] = []
+        while len(claimed) < most:
+            found = self._stores.claims.claim(
+                transaction, ActionType.SEND, most - len(claimed), owner, lease, tenant_id
+            )
+            claimed += found
+            if not found.held:
+                break
+        return claimed
 
     def fail(
         self,

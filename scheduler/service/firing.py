@@ -104,7 +104,7 @@ class Firing:
         if self._locks_campaigns:
             transaction.wait_at_most(PATIENCE)
         held = self._hold(transaction, claimed)
-        answers = self._still_held(transaction, held, self._ask(transaction, held))
+        answers = self._still_held(transaction, held, self._ask_unpaused(transaction, held))
         return self._settle(transaction, held, answers), transaction.now
 
     def _hold(self, transaction: Transaction, claimed: Sequence[ScheduledAction]) -> Sequence[ScheduledAction]:
@@ -126,6 +126,14 @@ class Firing:
         ours = self._stores.settlements.lock_held(transaction, self._owner.id, alone)
         lost = {action.key for action in alone} - ours
         return [GONE if action.key in lost else answer for action, answer in zip(held, answers, strict=True)]
+
+    def _ask_unpaused(self, transaction: Transaction, held: Sequence[ScheduledAction]) -> Sequence[Outcome | Exception]:
+        """Our own state manager knows pauses; for any other, what was paused since it was claimed is answered here."""
+        paused: set[str] = set()
+        if not self._locks_campaigns:
+            paused = self._stores.pauses.hold_wide(transaction, (action.tenant_id for action in held))
+        answers = iter(self._ask(transaction, [action for action in held if action.tenant_id not in paused]))
+        return [Outcome(PAUSED) if action.tenant_id in paused else next(answers) for action in held]
 
     def _ask(self, transaction: Transaction, held: Sequence[ScheduledAction]) -> Sequence[Outcome | Exception]:
         answers = self._state_manager.process(transaction.connection, held) if held else []

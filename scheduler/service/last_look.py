@@ -94,8 +94,9 @@ class LastLook:
         # The statement that locks may have read contact and pauses before it had the lock.
         campaigns = stores.campaigns.read(transaction, locked)
         stopped = {key: one for key, one in campaigns.items() if one.is_suppressed and not one.is_finished}
+        held = stores.pauses.hold_wide(transaction, (one.tenant_id for one in campaigns.values() if one.is_held))
         returns = [
-            _settled(action, campaigns.get(action.campaign_key), transaction.now)
+            _settled(action, campaigns.get(action.campaign_key), held, transaction.now)
             for action in doubtful
             if action.campaign_key not in stopped
         ]
@@ -149,9 +150,13 @@ def _why_not(action: ScheduledAction, campaign: Campaign | None) -> str | None:
     return outcome.PAUSED if campaign.status == CampaignStatus.PAUSED else None
 
 
-def _settled(action: ScheduledAction, campaign: Campaign | None, now: datetime) -> Return:
-    """With the campaign locked: paused while it is held; else looked at anew, where it is locked a little later."""
-    if campaign is None:
+def _settled(action: ScheduledAction, campaign: Campaign | None, held: set[str], now: datetime) -> Return:
+    """With the campaign locked: paused while it is held; else looked at anew, where it is locked a little later.
+
+    So is one whose tenant's pause is just being lifted; `held` are the tenants whose pause can't be by now.
+    """
+    is_sure = campaign is not None and (not campaign.is_held or campaign.tenant_id in held)
+    if campaign is None or not is_sure:
         return Return(action, ActionStatus.PENDING, now + BUSY_DELAY, action.attempts)
     is_paused = campaign.is_held or campaign.status == CampaignStatus.PAUSED
     status = ActionStatus.PAUSED if is_paused else ActionStatus.PENDING

@@ -33,7 +33,7 @@ class SyntheticEvents:
             return EventResult(UNKNOWN_CAMPAIGN, event.event_id or "", event.event_type)
         if campaign.is_finished:
             return EventResult(IGNORED, event.event_id or "", event.event_type, campaign)
-        action = self._pending(transaction, campaign, event)
+        action = None if campaign.is_held else self._pending(transaction, campaign, event)
         if action is None:
             return EventResult(RECORDED, event.event_id or "", event.event_type, campaign)
         if action.run_at > transaction.now:

@@ -32,6 +32,10 @@ _INSERTED: Final = (
     "status",
 )
 
+_DATED: Final = ("created_at", "updated_at")
+# By the given clock, where there is one, as all instants are.
+_CREATED_AT: Final = func.coalesce(bindparam("created_at", type_=Instant), func.current_timestamp(), type_=Instant)
+
 
 def action_columns(tables: Tables) -> list[ColumnElement[Any]]:
     """The columns of a `ScheduledAction`, in the order of its fields."""
@@ -76,7 +80,10 @@ class Actions:
         actions = self._table.c
         return (
             make(self._table)
-            .from_select(list(_INSERTED), select(*(self._new.c[name] for name in _INSERTED)).where(true()))
+            .from_select(
+                [*_INSERTED, *_DATED],
+                select(*(self._new.c[name] for name in _INSERTED), *(_CREATED_AT for _ in _DATED)).where(true()),
+            )
             .on_conflict_do_nothing(index_elements=[actions.tenant_id, actions.dedupe_key])
             .returning(actions.tenant_id, actions.dedupe_key)
         )
@@ -91,7 +98,9 @@ class Actions:
         ordered = sorted(rows, key=lambda row: (row["tenant_id"], row["dedupe_key"]))
         given = ([row.get(name) for name in _INSERTED] for row in ordered)
         transaction.database.due_at(transaction, min(row["run_at"] for row in rows))
-        return {(tenant, key) for tenant, key in transaction.connection.execute(self._insert, self._new.bind(given))}
+        clock = transaction.database.clock
+        parameters = {**self._new.bind(given), "created_at": None if clock is None else transaction.now}
+        return {(tenant, key) for tenant, key in transaction.connection.execute(self._insert, parameters)}
 
     def find(self, transaction: Transaction, key: Key) -> ScheduledAction | None:
         """The action of that key."""

@@ -2,11 +2,14 @@
 
 A claim is a lease, fenced by (owner, claim number). Claims use SKIP LOCKED and never wait for anybody. Leases run on
 real time (PostgreSQL's own), never on a given clock.
+
+What is due of a paused tenant, or while everything is paused, becomes `paused` in place of claimed: it leaves the queue
+of what is due, so that it holds up nobody else's, and keeps its `run_at`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -19,19 +22,24 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     column,
     func,
     literal_column,
     not_,
+    null,
+    or_,
     select,
     update,
 )
 
-from scheduler.domain.action import ActionType, ScheduledAction
+from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction
 from scheduler.store.actions import Key, action_columns, to_action
+from scheduler.store.campaigns import is_held
 from scheduler.store.database import Database, Transaction
+from scheduler.store.pauses import is_wide
 from scheduler.store.rows import RowSource
-from scheduler.store.statuses import CLAIMED, PENDING, still
+from scheduler.store.statuses import CLAIMED, PAUSED, PENDING, still
 from scheduler.store.tables import Instant
 
 APPLICATION: Final = "external:"
@@ -51,12 +59,21 @@ class NextDue:
     send: datetime | None
 
 
+class Claimed(list[ScheduledAction]):
+    """What was claimed, the longest overdue first. `held` more were due, and are paused now: there may be others."""
+
+    def __init__(self, actions: Iterable[ScheduledAction] = (), held: int = 0) -> None:
+        super().__init__(actions)
+        self.held = held
+
+
 class Claims:
     """Statements that claim and release. Stateless, thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._table = database.tables.scheduled_actions
+        self._pauses = database.tables.pauses
         self._columns = action_columns(database.tables)
         self._claim = self._claim_statement()
         self._claim_of_tenant = self._claim_statement(of_tenant=True)
@@ -74,17 +91,19 @@ class Claims:
         owner: str,
         lease: timedelta,
         tenant_id: str | None = None,
-    ) -> list[ScheduledAction]:
+    ) -> Claimed:
         """Claim up to `limit` due actions for `owner`, the longest overdue first; none that somebody else holds."""
         parameters = {"kind": action_type, "most": limit, "owner": owner, **self._now(), **self._lease(lease)}
         statement = self._claim
         if tenant_id is not None:
             statement, parameters["tenant"] = self._claim_of_tenant, tenant_id
-        claimed = [to_action(row) for row in transaction.connection.execute(statement, parameters)]
-        return sorted(claimed, key=lambda action: (action.run_at, action.key))
+        found = [to_action(row) for row in transaction.connection.execute(statement, parameters)]
+        claimed = [action for action in found if action.status == ActionStatus.CLAIMED]
+        in_order = sorted(claimed, key=lambda action: (action.run_at, action.key))
+        return Claimed(in_order, held=len(found) - len(claimed))
 
     def claim_one(self, transaction: Transaction, key: Key, owner: str, lease: timedelta) -> ScheduledAction | None:
-        """Claim one action if it is pending and due; None when it isn't, or somebody has it."""
+        """Claim one action if it is pending, due and not held; None when it isn't, or somebody has it."""
         parameters = {"tenant": key[0], "key": key[1], "owner": owner, **self._now(), **self._lease(lease)}
         row = transaction.connection.execute(self._claim_key, parameters).first()
         return None if row is None else to_action(row)
@@ -151,7 +170,7 @@ class Claims:
         )
         statement = (
             update(self._table)
-            .where(self._is_among(over))
+            .where(self._is_row_of(self._looked_up(over)))
             .values(status=PENDING, claimed_by=None, claimed_until=None, updated_at=bindparam("at", type_=Instant))
         )
         released = statement.returning(actions.dedupe_key)
@@ -170,37 +189,61 @@ class Claims:
             .with_for_update(skip_locked=True)
             .cte("due")
         )
-        return self._claiming(self._is_among(due))
+        held = self._held_among(due)
+        everyone = literal_column("''", Text)
+        is_held = or_(everyone.in_(select(held.c.tenant_id)), due.c.tenant_id.in_(select(held.c.tenant_id)))
+        found = select(due.c.tenant_id, due.c.dedupe_key, is_held.label("is_held")).cte("found")
+        keys = self._looked_up(found)
+        return self._claiming(self._is_row_of(keys), keys.c.is_held)
 
-    def _is_among(self, found: CTE) -> Any:
-        """The row is one of those found, which are looked up by their keys.
+    def _held_among(self, due: CTE) -> CTE:
+        """Whose tenant is paused ('': everybody's). The pauses can't be lifted until what they hold is `paused`.
+
+        Lock: those pauses, for key share, skipping one that is being lifted: it holds nobody any more, and what fires
+        then waits for the one who lifts it.
+        """
+        pauses, everyone = self._pauses.c, literal_column("''", Text)
+        tenants = select(due.c.tenant_id).distinct()
+        is_of_one = or_(pauses.tenant_id == everyone, pauses.tenant_id.in_(tenants))
+        if self._database.is_postgresql:
+            array = func.array_append(func.array(tenants.scalar_subquery()), everyone)
+            is_of_one = pauses.tenant_id == func.any(array)
+        held = select(pauses.tenant_id).where(is_of_one, is_wide(self._pauses))
+        return held.with_for_update(read=True, key_share=True, skip_locked=True).cte("held")
+
+    def _looked_up(self, found: CTE) -> FromClause:
+        """What was found, as rows that are looked up by their keys.
 
         PostgreSQL would rather hash the whole table when they are some hundreds; of an array it expects ten.
         """
-        keys: FromClause = found
-        if self._database.is_postgresql:
-            arrays = [func.array(select(key).scalar_subquery()) for key in found.c]
-            names = (column("tenant_id", Text), column("dedupe_key", Text))
-            keys = func.unnest(*arrays).table_valued(*names).render_derived("hits")
+        if not self._database.is_postgresql:
+            return found
+        arrays = [func.array(select(one).scalar_subquery()) for one in found.c]
+        names = [column(one.name, one.type) for one in found.c]
+        return func.unnest(*arrays).table_valued(*names).render_derived("hits")
+
+    def _is_row_of(self, keys: FromClause) -> Any:
         return and_(self._table.c.tenant_id == keys.c.tenant_id, self._table.c.dedupe_key == keys.c.dedupe_key)
 
     def _claim_key_statement(self) -> Any:
         actions = self._table.c
         of_key = and_(actions.tenant_id == bindparam("tenant"), actions.dedupe_key == bindparam("key"))
-        return self._claiming(and_(of_key, actions.status == PENDING, actions.run_at <= self._clock_now()))
+        is_due = and_(actions.status == PENDING, actions.run_at <= self._clock_now())
+        return self._claiming(and_(of_key, is_due, not_(is_held(self._pauses, actions.tenant_id))))
 
-    def _claiming(self, where: Any) -> Any:
-        return (
-            update(self._table)
-            .where(where)
-            .values(
-                status=CLAIMED,
-                claimed_by=bindparam("owner"),
-                claim_number=self._table.c.claim_number + 1,
-                claimed_until=self._lease_end(),
-            )
-            .returning(*self._columns)
-        )
+    def _claiming(self, where: Any, held: Any = None) -> Any:
+        """What is `held` becomes paused, and is nobody's."""
+        actions = self._table.c
+        values: dict[str, Any] = {
+            "status": CLAIMED,
+            "claimed_by": bindparam("owner", type_=Text),
+            "claim_number": actions.claim_number + 1,
+            "claimed_until": self._lease_end(),
+        }
+        if held is not None:
+            otherwise = {**{name: actions[name] for name in values}, "status": PAUSED, "claimed_until": null()}
+            values = {name: case((held, otherwise[name]), else_=value) for name, value in values.items()}
+        return update(self._table).where(where).values(values).returning(*self._columns)
 
     def _renew_statement(self) -> Any:
         """The fence: this owner, this claim."""

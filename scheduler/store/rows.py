@@ -75,10 +75,12 @@ def look_up(
     *,
     lock: bool = False,
     skip_locked: bool = False,
+    for_share: bool = False,
 ) -> Select[Any]:
     """For each given row, the rows of `table` that match it: always through the index that `where` names.
 
     `lock` locks them until commit, in the order of the given rows; `skip_locked` leaves out what others have locked.
+    `for_share` locks them against deletion alone, for many at once.
 
     PostgreSQL would rather hash a whole partial index when its statistics lag behind a load of rows; OFFSET 0 keeps
     the lateral query what it is. SQLite has no LATERAL, and joins in the order it is given.
@@ -87,7 +89,7 @@ def look_up(
         return select(*columns).select_from(source.table.join(table, where))
     inner = select(*columns).select_from(table).where(where).offset(literal_column("0"))
     if lock:
-        inner = inner.with_for_update(skip_locked=skip_locked)
+        inner = inner.with_for_update(skip_locked=skip_locked, read=for_share, key_share=for_share)
     found = inner.lateral("found")
     return select(*found.c).select_from(source.table.join(found, true()))
 

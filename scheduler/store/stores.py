@@ -17,6 +17,7 @@ from scheduler.store.events import Events
 from scheduler.store.operator_actions import OperatorActions
 from scheduler.store.pauses import Pauses
 from scheduler.store.plans import Plans
+from scheduler.store.resuming import Resuming
 from scheduler.store.settlements import Settlements
 
 
@@ -35,6 +36,7 @@ class Stores:
     operator_actions: OperatorActions
     pauses: Pauses
     plans: Plans
+    resuming: Resuming
     settlements: Settlements
 
     @classmethod
@@ -52,5 +54,6 @@ class Stores:
             operator_actions=OperatorActions(database),
             pauses=Pauses(database),
             plans=Plans(database, timer_defaults),
+            resuming=Resuming(database),
             settlements=Settlements(database),
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 from scheduler.domain.action import ScheduledAction
 from scheduler.domain.campaign import Campaign, Transition
+from scheduler.domain.pausing import Pause
 from scheduler.domain.plan import CampaignPlan
 
 Fact = str | int | bool | datetime | timedelta | None | Sequence[str] | Mapping[str, Any]
@@ -65,17 +66,6 @@ class Awaited:
     at: datetime | None
     until: datetime | None
     facts: Mapping[str, Fact]
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """A pause that holds at present; `scope` is all, tenant, campaign or action (that of `dedupe_key`)."""
-
-    scope: str
-    started_at: datetime
-    actor: str | None
-    reason: str | None
-    dedupe_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ from scheduler.domain.explaining.explanation import (
     AwaitedKind,
     CampaignRecord,
     Fact,
-    Pause,
     Standing,
     StuckCampaign,
 )
 from scheduler.domain.explaining.wording import instant_text, list_text
 from scheduler.domain.node import Edge, Node
+from scheduler.domain.pausing import Pause
 from scheduler.domain.plan import CampaignPlan
 
 _PAUSED: Final = {
