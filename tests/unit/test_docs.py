@@ -3,7 +3,8 @@
 A comment above a fenced block says what is done with it:
 
 * `<!-- runs -->`: the blocks of one page and language run one after the other, as one program, in an empty folder;
-* `<!-- runs on postgresql -->`: the same, with `DATABASE_URL` naming an empty, migrated PostgreSQL database;
+* `<!-- runs on postgresql -->`: the same, with `DATABASE_URL` naming an empty, migrated PostgreSQL database (in the form
+  of libpq for commands);
 * `<!-- tests -->`: the same, as a test file;
 * `<!-- file NAME -->`: is put into the folder where commands run;
 * `<!-- prints -->`: what that program prints, instants aside.
@@ -137,18 +138,38 @@ def test_example_tests_pass(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", programs("sh", "runs"))
 def test_commands_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
-    command = tmp_path / "bin" / "timeout-scheduler"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m scheduler "$@"\n')
-    command.chmod(0o755)
+    run_commands(page, "runs", tmp_path)
+
+
+@pytest.mark.parametrize("page", programs("sh", ON_POSTGRESQL))
+def test_commands_on_postgresql_run_and_print_what_the_page_shows(
+    page: Path, tmp_path: Path, postgresql_url: str
+) -> None:
+    run_commands(page, ON_POSTGRESQL, tmp_path, DATABASE_URL=postgresql_url.replace("+psycopg", ""))
+
+
+def run_commands(page: Path, mark: str, folder: Path, **environment: str) -> None:
+    commands = folder / "bin"
+    commands.mkdir()
+    for name, arguments in (("timeout-scheduler", "-m scheduler "), ("python", "")):
+        program = commands / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
+        program.chmod(0o755)
     for block in read_blocks(page):
         if block.mark.startswith("file "):
-            (tmp_path / block.mark.removeprefix("file ")).write_text(block.text, "utf-8")
+            file = folder / block.mark.removeprefix("file ")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text, "utf-8")
 
     answer = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", program_of(page, "sh", "runs")],
-        cwd=tmp_path,
-        env={"PATH": f"{command.parent}:/usr/bin:/bin", "PYTHONPATH": str(CHECKOUT), "HOME": str(tmp_path)},
+        ["bash", "-euo", "pipefail", "-c", program_of(page, "sh", mark)],
+        cwd=folder,
+        env={
+            "PATH": f"{commands}:/usr/bin:/bin",
+            "PYTHONPATH": str(CHECKOUT),
+            "HOME": str(folder),
+            **environment,
+        },
         capture_output=True,
         text=True,
         check=False,
