@@ -96,16 +96,9 @@ def _draw_bounds(draw: st.DrawFn, lengths: tuple[str, ...]) -> dict[str, str]:
 
 
 PASSED: Final = tuple(timedelta(seconds=seconds) for seconds in (0, 1, 1800, 3600, 7200, 86_400, 259_200, 604_800))
-ARRIVING: Final = (
-    *REAL_EVENTS,
-    *REAL_EVENTS,
-    "opened",
-    "clicked",
-    "meeting_booked",
-    "soft_bounced",
-    "unsubscribed",
-    "spamreport",
-)
+_COMMON: Final = ("opened", "clicked", "replied") * 3
+ARRIVING: Final = (*_COMMON, *REAL_EVENTS, "meeting_booked", "soft_bounced", "unsubscribed", "spamreport")
+OPERATIONS: Final = (*[Operation.PAUSE] * 2, *[Operation.RESUME] * 4, Operation.FAIL_SEND, Operation.STOP)
 
 
 @st.composite
@@ -133,6 +126,7 @@ def _draw_event(draw: st.DrawFn, at: datetime) -> Happening:
 
 
 def _draw_operation(draw: st.DrawFn, at: datetime) -> Happening:
-    operation = draw(st.sampled_from((*[Operation.PAUSE, Operation.RESUME] * 3, Operation.FAIL_SEND, Operation.STOP)))
+    operation = draw(st.sampled_from(OPERATIONS))
     node_id = draw(st.sampled_from((None, "node_0", "node_1"))) if operation is Operation.FAIL_SEND else None
-    return Happening(at=at, do=operation, node_id=node_id)
+    policy = draw(st.sampled_from((None, "shift", "keep"))) if operation is Operation.RESUME else None
+    return Happening(at=at, do=operation, node_id=node_id, policy=policy)

@@ -12,6 +12,7 @@ from scheduler.domain.action import require_id, require_visit
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.event import is_synthetic, normalise_event_type
 from scheduler.domain.incoming import metadata_text
+from scheduler.domain.pausing import ResumePolicy
 from scheduler.domain.timing import parse_duration, parse_instant, parse_zone
 
 
@@ -23,10 +24,6 @@ class Operation(StrEnum):
     STOP = "stop"
     FAIL_SEND = "fail_send"
 
-
-SHIFT: Final = "shift"
-KEEP: Final = "keep"
-POLICIES: Final = (SHIFT, KEEP)
 
 _OF_AN_EVENT: Final = ("event_type", "occurred_at", "visit", "event_id", "metadata")
 _WHEN_REMEDY: Final = "write a duration from the start such as PT1H, or an instant such as 2026-03-02T12:00:00Z"
@@ -87,8 +84,8 @@ class Happening:
                 )
         if self.node_id is not None and self.do != Operation.FAIL_SEND:
             raise InvalidInputError("node_id", self.node_id, f"leave it out: it has no meaning with do: {self.do}")
-        if self.policy is not None and (self.do != Operation.RESUME or self.policy not in POLICIES):
-            raise InvalidInputError("policy", self.policy, f"write one of {', '.join(POLICIES)}, with do: resume")
+        if self.policy is not None and (self.do != Operation.RESUME or self.policy not in tuple(ResumePolicy)):
+            raise InvalidInputError("policy", self.policy, f"write one of {', '.join(ResumePolicy)}, with do: resume")
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], start_at: datetime) -> Self:

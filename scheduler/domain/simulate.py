@@ -14,10 +14,11 @@ from typing import Any, Final
 from scheduler.domain.campaign import Campaign, CampaignStatus
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.explaining.wording import span_text
-from scheduler.domain.happening import KEEP, SHIFT, Happening, Operation
+from scheduler.domain.happening import Happening, Operation
 from scheduler.domain.incoming import IncomingEvent
 from scheduler.domain.machine import STOPPED
 from scheduler.domain.outcome import UNKNOWN_CAMPAIGN
+from scheduler.domain.pausing import ResumePolicy, counted_length
 from scheduler.domain.plan import CampaignPlan
 from scheduler.domain.simulated_contact import CAMPAIGN, TENANT, SimulatedContact, message_of
 from scheduler.domain.simulation import End, Simulation, What
@@ -113,7 +114,7 @@ class _Run:
             case Operation.PAUSE:
                 self._pause()
             case Operation.RESUME:
-                self._resume(happening.policy or SHIFT)
+                self._resume(happening.policy or ResumePolicy.SHIFT)
             case Operation.FAIL_SEND:
                 contact.failing.append(happening.node_id)
                 contact.note(What.NOTED, f"the next send{_of_node(happening.node_id)} will fail")
@@ -172,7 +173,9 @@ class _Run:
         if campaign.status != CampaignStatus.PAUSED:
             contact.note(What.NOTED, "resume: it isn't paused")
             return
-        length = timedelta(0) if policy == KEEP else _length(campaign, self._paused_at or contact.now, contact.now)
+        began, length = self._paused_at or contact.now, timedelta(0)
+        if policy == ResumePolicy.SHIFT:
+            length = counted_length(began, _counts_from(campaign), (), contact.now)
         contact.campaign = replace(
             campaign, status=CampaignStatus.ACTIVE, anchor_at=campaign.anchor_at + length, updated_at=contact.now
         )
@@ -205,11 +208,9 @@ class _Run:
         )
 
 
-def _length(campaign: Campaign, began: datetime, now: datetime) -> timedelta:
-    """How much of the pause the visit saw: since its mail went out, else since it was entered."""
-    is_sent = campaign.sent_visit == campaign.node_visit
-    counts_from = campaign.anchor_at if is_sent else campaign.node_entered_at
-    return now - max(began, min(counts_from, now))
+def _counts_from(campaign: Campaign) -> datetime:
+    """Since when the visit's time runs: its mail's going out, else its entry."""
+    return campaign.anchor_at if campaign.sent_visit == campaign.node_visit else campaign.node_entered_at
 
 
 def _of_node(node_id: str | None) -> str:

@@ -256,14 +256,15 @@ class SimulatedContact:
         """Why it is due when it is."""
         node = self.plan.node(action.node_id)
         timer = node.timer(action.event_type)
+        held = ", held by the pause" if action.is_paused else ""
         if timer is None:
             wished = node.delay.add_to(self.campaign.node_entered_at, self.plan.zone)
             moved = "moved to the end of the quiet hours" if action.deadline > wished else ""
             delay = "" if node.delay.is_zero else f"{duration_text(node.delay)} after entering"
-            return ", ".join(filter(None, (delay, moved))) or "at once"
+            return (", ".join(filter(None, (delay, moved))) or "at once") + held
         begin = "the mail" if node.action == "send" else "entering"
         grace = f", and {span_text(self._grace)} of grace" if self._grace else ""
-        return f"{duration_text(timer.delay)} after {begin}{grace}"
+        return f"{duration_text(timer.delay)} after {begin}{grace}{held}"
 
 
 _WHY: Final = {

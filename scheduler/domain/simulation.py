@@ -7,6 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from scheduler.domain.campaign import Campaign, CampaignStatus, Transition
+from scheduler.domain.event import is_synthetic
+from scheduler.domain.explaining.wording import list_text
+from scheduler.domain.machine import SEND_FAILED
 from scheduler.domain.plan import CampaignPlan
 
 
@@ -100,8 +103,16 @@ class Simulation:
             case End.WAITING if campaign.status == CampaignStatus.PAUSED:
                 return f"the campaign is paused at {campaign.current_node_id}, and nobody resumes it"
             case End.WAITING:
-                return f"nothing more comes by itself: the campaign waits at {campaign.current_node_id} for an event"
+                awaited = f"waits at {campaign.current_node_id} for {self._wanted}"
+                return f"nothing more comes by itself: the campaign {awaited}"
             case End.UNTIL:
                 return f"the time to simulate is over: the campaign is {campaign.status}, at {campaign.current_node_id}"
             case End.LIMIT:
                 return f"stopped after too many steps: the plan goes round, at {campaign.current_node_id}"
+
+    @property
+    def _wanted(self) -> str:
+        """The events that would lead on from where it stands."""
+        edges = self.plan.node(self.campaign.current_node_id).edges
+        events = dict.fromkeys(edge.on for edge in edges if not is_synthetic(edge.on) and edge.on != SEND_FAILED)
+        return list_text(events or self.plan.exits, "or") if events or self.plan.exits else "nothing"

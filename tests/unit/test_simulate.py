@@ -86,7 +86,21 @@ def test_a_campaign_that_waits_for_an_event_alone_is_where_nothing_more_comes() 
     simulation = run(wait("a", on("replied", "stop")))
 
     assert (simulation.end, simulation.ended_at) == (End.WAITING, NOON)
-    assert simulation.verdict == "nothing more comes by itself: the campaign waits at a for an event"
+    assert simulation.verdict == "nothing more comes by itself: the campaign waits at a for replied"
+
+
+def test_where_no_transition_is_left_only_an_exit_leads_on() -> None:
+    simulation = run(send("a"))
+
+    assert simulation.verdict.endswith("waits at a for unsubscribed, spamreport or bounced")
+
+
+def test_what_is_planned_during_a_pause_is_held() -> None:
+    steps = ({"at": "PT1H", "do": "pause"}, {"at": "PT2H", "event_type": "opened"})
+
+    simulation = run(INTRO, WAIT_CLICK, steps=steps)
+
+    assert simulation.timeline[-1].why == "24 h after entering, held by the pause"
 
 
 def test_a_campaign_that_nobody_resumes_is_where_it_was_paused() -> None:
