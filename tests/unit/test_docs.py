@@ -3,8 +3,8 @@
 A comment above a fenced block says what is done with it:
 
 * `<!-- runs -->`: the blocks of one page and language run one after the other, as one program, in an empty folder;
-* `<!-- runs on postgresql -->`: the same, with `DATABASE_URL` naming an empty, migrated PostgreSQL database (in the form
-  of libpq for commands);
+* `<!-- runs on postgresql -->`: the same, with `DATABASE_URL` naming an empty, migrated PostgreSQL database (for
+  commands in libpq's form);
 * `<!-- tests -->`: the same, as a test file;
 * `<!-- file NAME -->`: is put into the folder where commands run;
 * `<!-- prints -->`: what that program prints, instants aside.
