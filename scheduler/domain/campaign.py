@@ -153,6 +153,11 @@ class Campaign:
         return self.mail_visit == self.node_visit and self.sent_visit != self.node_visit
 
     @property
+    def time_runs_since(self) -> datetime:
+        """Since when the visit's time runs: its anchor, or its entry while its mail is still to go out."""
+        return self.node_entered_at if self.awaits_mail else self.anchor_at
+
+    @property
     def newest_mail(self) -> int | None:
         """The visit an event without a message id belongs to: of the newest sent mail, else of the only one."""
         return self.mail_visit if self.sent_visit is None else self.sent_visit

@@ -39,6 +39,32 @@ SEND_FAILED = "send_failed"
 STOP_NODE = "stop"
 
 
+def unborn(
+    plan: CampaignPlan,
+    key: tuple[str, str],
+    contact_id: str,
+    entered_at: datetime,
+    now: datetime,
+    timezone: str | None = None,
+) -> Campaign:
+    """A campaign that is about to be enrolled: visit 0 of nothing, for `start`."""
+    return Campaign(
+        tenant_id=key[0],
+        campaign_id=key[1],
+        contact_id=contact_id,
+        plan_hash=plan.hash,
+        status=CampaignStatus.ACTIVE,
+        current_node_id=plan.start_node_id,
+        node_visit=0,
+        node_entered_at=entered_at,
+        anchor_at=entered_at,
+        started_at=entered_at,
+        created_at=now,
+        updated_at=now,
+        timezone=timezone,
+    )
+
+
 def start(plan: CampaignPlan, campaign: Campaign, entered_at: datetime, now: datetime) -> Decision:
     """The enrolment: `campaign` as visit 0 of nothing, entering the plan's start node at `entered_at`."""
     return _enter(plan, campaign, None, plan.start_node_id, ENROLLED, entered_at, entered_at, now)
@@ -298,12 +324,19 @@ def _arrive(plan: CampaignPlan, campaign: Campaign, node: Node, entered_at: date
 
 
 def planned_send_time(plan: CampaignPlan, campaign: Campaign, node: Node, entered_at: datetime) -> datetime:
-    """Entry plus the node's delay, moved to the end of quiet hours in the contact's zone, else the plan's."""
-    planned = node.delay.add_to(entered_at, plan.zone)
+    """Entry plus the node's delay, moved to the end of quiet hours."""
+    return allowed_send_time(plan, campaign, node.delay.add_to(entered_at, plan.zone))
+
+
+def allowed_send_time(plan: CampaignPlan, campaign: Campaign, wished: datetime) -> datetime:
+    """That instant, moved to the end of quiet hours in the contact's zone, else the plan's; never earlier.
+
+    Asked when a send is planned, and once more when it goes out: an outage, a resume or a backoff may have moved it.
+    """
     if plan.quiet_hours is None:
-        return planned
+        return wished
     zone = plan.zone if campaign.timezone is None else parse_zone("timezone", campaign.timezone)
-    return plan.quiet_hours.next_allowed(planned, zone)
+    return plan.quiet_hours.next_allowed(wished, zone)
 
 
 def visit_actions(plan: CampaignPlan, campaign: Campaign) -> Iterator[PlannedAction]:

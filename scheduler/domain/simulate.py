@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from scheduler.domain.campaign import Campaign, CampaignStatus
+from scheduler.domain.campaign import CampaignStatus
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.explaining.wording import span_text
 from scheduler.domain.happening import Happening, Operation
@@ -175,7 +175,7 @@ class _Run:
             return
         began, length = self._paused_at or contact.now, timedelta(0)
         if policy == ResumePolicy.SHIFT:
-            length = counted_length(began, _counts_from(campaign), (), contact.now)
+            length = counted_length(began, campaign.time_runs_since, (), contact.now)
         contact.campaign = replace(
             campaign, status=CampaignStatus.ACTIVE, anchor_at=campaign.anchor_at + length, updated_at=contact.now
         )
@@ -206,11 +206,6 @@ class _Run:
             end=end,
             ended_at=self._until if end is End.UNTIL else contact.now,
         )
-
-
-def _counts_from(campaign: Campaign) -> datetime:
-    """Since when the visit's time runs: its mail's going out, else its entry."""
-    return campaign.anchor_at if campaign.sent_visit == campaign.node_visit else campaign.node_entered_at
 
 
 def _of_node(node_id: str | None) -> str:

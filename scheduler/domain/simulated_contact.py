@@ -14,14 +14,13 @@ from typing import Final
 
 from scheduler.domain import machine, outcome
 from scheduler.domain.action import ActionStatus, ActionType, make_dedupe_key
-from scheduler.domain.campaign import Campaign, CampaignStatus, Transition
+from scheduler.domain.campaign import Transition
 from scheduler.domain.decision import Decision, PlannedAction, RealEvent, SendConfirmed, SendFailed, TimeoutExpired
 from scheduler.domain.event import SUPPRESSING_EVENTS
 from scheduler.domain.explaining.wording import duration_text, span_text
 from scheduler.domain.incoming import IncomingEvent
 from scheduler.domain.plan import CampaignPlan
 from scheduler.domain.simulation import SimulatedAction, TimelineEntry, What
-from scheduler.domain.timing import parse_zone
 
 TENANT: Final = "simulation"
 CAMPAIGN: Final = "c-1"
@@ -62,7 +61,7 @@ class SimulatedContact:
         self._grace = grace
         self._on_sent = on_sent
         self._confirmed: set[int] = set()
-        self.campaign = _unborn(plan, start_at, timezone)
+        self.campaign = machine.unborn(plan, (TENANT, CAMPAIGN), CONTACT, start_at, start_at, timezone)
         self.apply(machine.start(plan, self.campaign, start_at, start_at))
 
     @property
@@ -128,7 +127,7 @@ class SimulatedContact:
             self.note(What.NOTED, "the contact is suppressed: no mail goes out", event_type=send.event_type)
             self.stop(SUPPRESSED)
             return
-        allowed = _allowed_from(self.plan, self.campaign, self.now)
+        allowed = machine.allowed_send_time(self.plan, self.campaign, self.now)
         if allowed > self.now:
             self.pending[send.dedupe_key] = replace(send, run_at=allowed)
             self.note(What.MOVED, "to the end of the quiet hours", event_type=send.event_type, due_at=allowed)
@@ -276,29 +275,3 @@ _WHY: Final = {
     outcome.EVENT_HAPPENED: "what it waited for had happened",
     outcome.NO_TRANSITION: "no transition wants it",
 }
-
-
-def _unborn(plan: CampaignPlan, start_at: datetime, timezone: str | None) -> Campaign:
-    return Campaign(
-        tenant_id=TENANT,
-        campaign_id=CAMPAIGN,
-        contact_id=CONTACT,
-        plan_hash=plan.hash,
-        status=CampaignStatus.ACTIVE,
-        current_node_id=plan.start_node_id,
-        node_visit=0,
-        node_entered_at=start_at,
-        anchor_at=start_at,
-        started_at=start_at,
-        created_at=start_at,
-        updated_at=start_at,
-        timezone=timezone,
-    )
-
-
-def _allowed_from(plan: CampaignPlan, campaign: Campaign, now: datetime) -> datetime:
-    """A resume may have moved a send into the quiet hours it was planned around."""
-    if plan.quiet_hours is None:
-        return now
-    zone = plan.zone if campaign.timezone is None else parse_zone("timezone", campaign.timezone)
-    return plan.quiet_hours.next_allowed(now, zone)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from scheduler.domain import machine
 from scheduler.domain.action import require_id
-from scheduler.domain.campaign import Campaign, CampaignStatus
+from scheduler.domain.campaign import Campaign
 from scheduler.domain.decision import Decision
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.node import TimerDefaults
@@ -221,7 +221,7 @@ class Enroller:
     def _write(
         self, transaction: Transaction, begun: Mapping[Key, Decision], finished: Mapping[Key, Campaign]
     ) -> list[Decision]:
-        """New campaigns are inserted, unless a twin was faster; those that begin again are changed. Returns what was."""
+        """New campaigns are inserted, unless a twin was faster; those that begin again are changed. Returns both."""
         new = {key: decision for key, decision in begun.items() if key not in finished}
         inserted = self._stores.campaigns.insert(transaction, [one.campaign for one in new.values()])
         kept = [decision for key, decision in new.items() if key in inserted]
@@ -289,19 +289,5 @@ class Enroller:
 
 def _start(enrolment: Enrolment, plan: CampaignPlan, zone: str | None, now: datetime) -> Decision:
     entered_at = enrolment.start_at or now
-    unborn = Campaign(
-        tenant_id=enrolment.tenant_id,
-        campaign_id=enrolment.campaign_id,
-        contact_id=enrolment.contact_id,
-        plan_hash=plan.hash,
-        status=CampaignStatus.ACTIVE,
-        current_node_id=plan.start_node_id,
-        node_visit=0,
-        node_entered_at=entered_at,
-        anchor_at=entered_at,
-        started_at=entered_at,
-        created_at=now,
-        updated_at=now,
-        timezone=zone,
-    )
+    unborn = machine.unborn(plan, enrolment.key, enrolment.contact_id, entered_at, now, zone)
     return machine.start(plan, unborn, entered_at, now)

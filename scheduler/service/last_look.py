@@ -17,7 +17,6 @@ from scheduler.domain.campaign import Campaign, CampaignStatus
 from scheduler.domain.errors import SchedulerError
 from scheduler.domain.plan import CampaignPlan
 from scheduler.domain.sending import SendRequest, fill_in
-from scheduler.domain.timing import parse_zone
 from scheduler.service.canonical_line import BUSY_DELAY, log_action
 from scheduler.service.persist import Decided, DecisionWriter
 from scheduler.service.results import Ended
@@ -174,20 +173,12 @@ def _ready(
     if plan is None:
         return action, SchedulerError(f"plan {campaign.plan_hash} of campaign {campaign.campaign_id!r} is missing")
     try:
-        allowed = _allowed_from(plan, campaign, now)
+        allowed = machine.allowed_send_time(plan, campaign, now)
         if allowed > now:
             return Return(action, ActionStatus.PENDING, allowed, action.attempts)
         return action, _request(action, campaign, plan, contacts)
     except SchedulerError as error:
         return action, error
-
-
-def _allowed_from(plan: CampaignPlan, campaign: Campaign, now: datetime) -> datetime:
-    """An outage, a resume or a backoff may have moved a send into the quiet hours it was planned around."""
-    if plan.quiet_hours is None:
-        return now
-    zone = plan.zone if campaign.timezone is None else parse_zone("timezone", campaign.timezone)
-    return plan.quiet_hours.next_allowed(now, zone)
 
 
 def _request(
