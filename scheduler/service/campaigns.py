@@ -69,7 +69,7 @@ class CampaignStateManager:
         plan: PlanLike,
         start_at: datetime | None = None,
         contact: Mapping[str, Any] | None = None,
-        restart: bool = False,
+        restart: bool = False,  # noqa: FBT001, FBT002 - where the contract has it
         connection: Any = None,
     ) -> Campaign:
         """Start a contact on a plan. The same campaign again: no change, and the same value.

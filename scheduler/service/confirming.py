@@ -1,6 +1,6 @@
 """A mail went out: its send ends, and the visit's anchor and timeouts move to the instant it did.
 
-What the mail system told of it before (an open that overtook the confirmation) is applied then, in the same transaction.
+What the mail system told of it before (an open that overtook the confirmation) is applied in the same transaction.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Confirmations:
 
     @contextmanager
     def _applying_waiting(self, transaction: Transaction, sent: Sequence[Sent]) -> Iterator[None]:
-        """Confirm mails in the block: an event of one that comes at this moment is either seen here, or sees the mail."""
+        """Confirm mails in the block: an event that comes at this moment is either seen here, or sees the mail."""
         messages = [(action.tenant_id, result.message_id) for action, result in sent if result.message_id is not None]
         if messages:
             self._stores.events.lock_messages(transaction, messages)
