@@ -36,10 +36,6 @@ class ActionChanges:
         self._cancel_answered = self._cancel_answered_statement()
         self._new_times = RowSource(name, {**visit_event, "deadline": Instant, "run_at": Instant})
         self._retime = self._retime_statement()
-        self._instants = RowSource(
-            name, {"tenant_id": Text, "dedupe_key": Text, "status": Text, "deadline": Instant, "run_at": Instant}
-        )
-        self._unhold = self._unhold_statement()
         self._campaigns = RowSource(name, campaign)
         self._forget_errors = [self._forget_errors_statement(statuses) for statuses in EACH_INDEX]
         of_campaign = and_(
@@ -74,13 +70,6 @@ class ActionChanges:
     def hold_campaign(self, transaction: Transaction, campaign: Key) -> int:
         """Everything unfinished of a campaign becomes `paused`."""
         return self._run(transaction, self._hold, {"tenant": campaign[0], "campaign": campaign[1]})
-
-    def unhold(self, transaction: Transaction, rows: Sequence[tuple[str, str, str, datetime, datetime]]) -> int:
-        """Give paused actions new instants: (tenant, key, status, deadline, run_at)."""
-        if not rows:
-            return 0
-        transaction.database.due_at(transaction, min(row[4] for row in rows))
-        return self._run(transaction, self._unhold, self._instants.bind(rows))
 
     def cancel_campaign(self, transaction: Transaction, campaign: Key) -> int:
         """Cancel all that is unfinished for one campaign."""
@@ -134,15 +123,6 @@ class ActionChanges:
             .where(actions.tenant_id == found.c.tenant_id, actions.dedupe_key == found.c.dedupe_key)
             .where(still(actions.status, *UNFINISHED))
             .values(deadline=found.c.new_deadline, run_at=found.c.new_run_at, updated_at=_AT)
-        )
-
-    def _unhold_statement(self) -> Any:
-        actions, given = self._table.c, self._instants.c
-        return (
-            update(self._table)
-            .where(actions.tenant_id == given.tenant_id, actions.dedupe_key == given.dedupe_key)
-            .where(still(actions.status, PAUSED))
-            .values(status=given.status, deadline=given.deadline, run_at=given.run_at, updated_at=_AT)
         )
 
     def _forget_errors_statement(self, statuses: tuple[Any, ...]) -> Any:

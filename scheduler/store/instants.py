@@ -32,14 +32,16 @@ class InstantArithmetic:
         """The microseconds from `earlier` to `later`."""
         if not self._is_postgresql:
             return _microseconds(later) - _microseconds(earlier)
-        difference = later.op("-", return_type=Interval())(earlier)
+        difference = later.op("-", precedence=7, return_type=Interval())(earlier)
         return cast(func.round(extract("epoch", difference) * _IN_A_SECOND), BigInteger)
 
     def plus(self, instant: Any, length: Any) -> Any:
         """The instant that many microseconds later."""
         if self._is_postgresql:
-            step = length.op("*", return_type=Interval())(literal_column("interval '1 microsecond'", Interval))
-            return instant.op("+", return_type=Instant())(step)
+            step = length.op("*", precedence=8, return_type=Interval())(
+                literal_column("interval '1 microsecond'", Interval)
+            )
+            return instant.op("+", precedence=7, return_type=Instant())(step)
         total = _microseconds(instant) + length
         seconds = total // _IN_A_SECOND - _BEFORE_1970
         whole = func.strftime(_WHOLE_SECONDS, seconds, literal_column("'unixepoch'", Text), type_=Text)

@@ -57,7 +57,8 @@ class Pauses:
             "actor": actor,
             "reason": reason,
         }
-        return transaction.connection.execute(statement, values).rowcount == 1
+        begun = transaction.connection.execute(statement.returning(self._table.c.scope), values)
+        return begun.first() is not None
 
     def end(self, transaction: Transaction, scope: str, campaign: Key, dedupe_key: str = "") -> datetime | None:
         """Lift a pause; returns when it began, None where there was none. Waits for whoever turns an action paused."""

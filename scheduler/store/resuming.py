@@ -33,12 +33,13 @@ from sqlalchemy import (
 from scheduler.domain.pausing import BUCKETS, HORIZONS, Paused, ResumePolicy, Resumption, Scope
 from scheduler.store.database import Database, Transaction
 from scheduler.store.instants import InstantArithmetic, in_microseconds
-from scheduler.store.statuses import PAUSED, PENDING, UNFINISHED, still
+from scheduler.store.statuses import CLAIMED, PAUSED, PENDING, UNFINISHED, still
 from scheduler.store.tables import Instant
 
 _NOW = bindparam("now", type_=Instant)
 _STARTED = bindparam("started", type_=Instant)
 _SPREAD = bindparam("spread", type_=BigInteger)
+_TIMEOUT = literal_column("'timeout'", Text)
 _NOTHING = literal_column("0", BigInteger)
 _RUNNING = (literal_column("'active'", Text), literal_column("'paused'", Text))
 
@@ -80,12 +81,17 @@ class Resuming:
             statement, anchors = statement.add_cte(anchors.cte("anchors")), None
         parameters = self._parameters(transaction, paused, how, started_at)
         moved = transaction.connection.execute(statement, parameters).rowcount
+        if not self._database.is_postgresql:  # whose driver counts no rows where a statement begins with WITH
+            moved = transaction.connection.execute(select(func.changes())).scalar_one()
         if anchors is not None:
             transaction.connection.execute(anchors, parameters)
         return moved
 
     def wake(self, transaction: Transaction, paused: Paused) -> int:
-        """Let go on what no campaign's pause and none of its own holds; under a wider one it is paused when due."""
+        """Let go on what no campaign's pause and none of its own holds; under a wider one it is paused when due.
+
+        So are claimed timeouts: whoever has one can neither fire it nor give it back while all this is locked.
+        """
         actions, campaigns = self._actions.c, self._campaigns.c
         of_paused = exists().where(
             campaigns.tenant_id == actions.tenant_id,
@@ -94,9 +100,10 @@ class Resuming:
         )
         statement = (
             update(self._actions)
-            .where(actions.status.in_(UNFINISHED), actions.status == PAUSED, *_within(self._actions, paused))
+            .where(actions.status.in_(UNFINISHED), *_within(self._actions, paused))
+            .where(or_(actions.status == PAUSED, and_(actions.status == CLAIMED, actions.action_type == _TIMEOUT)))
             .where(not_(of_paused), not_(self._is_held_alone()))
-            .values(status=PENDING, updated_at=_NOW)
+            .values(status=PENDING, claimed_by=None, claimed_until=None, updated_at=_NOW)
         )
         transaction.database.due_at(transaction, transaction.now)
         return transaction.connection.execute(statement, {**_key_of(paused), "now": transaction.now}).rowcount
