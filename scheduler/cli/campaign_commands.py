@@ -1,27 +1,20 @@
-"""`campaigns show`, `history`, `explain`, `stuck`, `pause`, `resume`, `stop`: one campaign."""
+"""`campaigns show`, `history`; the others of `campaigns` have modules of their own."""
 
 from __future__ import annotations
-
-from typing import Annotated
 
 import typer
 
 from scheduler.cli.action_commands import COLUMNS
 from scheduler.cli.documents import action_document, campaign_document, labelled, transition_document
 from scheduler.cli.explain_commands import explain, stuck
-from scheduler.cli.options import ActorOption, CampaignOption, JsonFlag, TenantOption
+from scheduler.cli.options import CampaignOption, JsonFlag, TenantOption
 from scheduler.cli.output import write_fields, write_json, write_line, write_table
+from scheduler.cli.pause_commands import pause, pauses, resume, stop
 from scheduler.cli.session import opened
-from scheduler.cli.texts import require_text
 from scheduler.domain.action import UNFINISHED
-from scheduler.domain.campaign import Campaign
 from scheduler.domain.errors import UnknownCampaignError
 
 campaigns = typer.Typer(no_args_is_help=True, help="Show, explain, pause, resume and stop campaigns.")
-
-ReasonOption = Annotated[
-    str | None, typer.Option("--reason", metavar="TEXT", help='Why, for the record, such as "on holiday".')
-]
 
 
 @campaigns.command()
@@ -64,43 +57,7 @@ def history(
 
 campaigns.command()(explain)
 campaigns.command()(stuck)
-
-
-@campaigns.command()
-def pause(
-    context: typer.Context,
-    tenant: TenantOption,
-    campaign: CampaignOption,
-    actor: ActorOption = None,
-    reason: ReasonOption = None,
-    *,
-    as_json: JsonFlag = False,
-) -> None:
-    """Hold a campaign: nothing of it fires, and nothing is lost. A finished one is left as it is."""
-    with opened(context) as timeout_scheduler:
-        who, why = require_text("--actor", actor), require_text("--reason", reason)
-        _tell(timeout_scheduler.campaigns.pause(tenant, campaign, actor=who, reason=why), as_json=as_json)
-
-
-@campaigns.command()
-def resume(
-    context: typer.Context, tenant: TenantOption, campaign: CampaignOption, *, as_json: JsonFlag = False
-) -> None:
-    """Let a paused campaign go on: its deadlines move by the length of the pause."""
-    with opened(context) as timeout_scheduler:
-        _tell(timeout_scheduler.campaigns.resume(tenant, campaign), as_json=as_json)
-
-
-@campaigns.command()
-def stop(context: typer.Context, tenant: TenantOption, campaign: CampaignOption, *, as_json: JsonFlag = False) -> None:
-    """End a campaign now, and cancel everything pending for it. A finished one is left as it is."""
-    with opened(context) as timeout_scheduler:
-        _tell(timeout_scheduler.campaigns.stop(tenant, campaign), as_json=as_json)
-
-
-def _tell(campaign: Campaign, *, as_json: bool) -> None:
-    if as_json:
-        write_json(campaign_document(campaign))
-    else:
-        where = f"at {campaign.current_node_id}, visit {campaign.node_visit}"
-        write_line(f"{campaign.tenant_id} {campaign.campaign_id}: {campaign.status}, {where}")
+campaigns.command()(pause)
+campaigns.command()(resume)
+campaigns.command()(pauses)
+campaigns.command()(stop)
