@@ -1,12 +1,12 @@
 """A mail went out: its send ends, and the visit's anchor and timeouts move to the instant it did.
 
 What the mail system told of it before (an open that overtook the confirmation) is applied in the same transaction.
+Lock: the mails' message ids, then the campaigns, as whoever takes events in does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from scheduler.domain import machine, outcome
 from scheduler.domain.action import ActionType, ScheduledAction
@@ -40,18 +40,19 @@ class Confirmations:
         """
         wanted = {action.campaign_key for action, _ in sent}
         campaigns = self._stores.campaigns
+        self._stores.events.lock_messages(transaction, _messages(sent))
         if len(sent) == 1:
             locked = campaigns.lock(transaction, wanted)
-            with self._applying_waiting(transaction, sent):
-                self._decide(transaction, sent, locked)
-                done = self._stores.settlements.complete_sent(transaction, owner, _completions(transaction, sent))
+            self._decide(transaction, sent, locked)
+            done = self._stores.settlements.complete_sent(transaction, owner, _completions(transaction, sent))
+            self._intake.take_waiting(transaction, _messages(sent))
             return done, []
         locked = campaigns.lock_free(transaction, wanted)
         busy = campaigns.read(transaction, wanted - locked.keys()).keys()
         free = [one for one in sent if one[0].campaign_key not in busy]
-        with self._applying_waiting(transaction, free):
-            completed = self._stores.settlements.complete_sent(transaction, owner, _completions(transaction, free))
-            self._decide(transaction, free, locked)
+        completed = self._stores.settlements.complete_sent(transaction, owner, _completions(transaction, free))
+        self._decide(transaction, free, locked)
+        self._intake.take_waiting(transaction, _messages(free))
         return completed, [one for one in sent if one[0].campaign_key in busy]
 
     def by_application(self, transaction: Transaction, key: Key, result: SendResult) -> bool:
@@ -61,24 +62,15 @@ class Confirmations:
             return False
         if action.action_type != ActionType.SEND:
             raise InvalidInputError("job_id", key[1], "give the job id of a send")
+        self._stores.events.lock_messages(transaction, _messages([(action, result)]))
         locked = self._stores.campaigns.lock(transaction, [action.campaign_key])
         action = self._stores.actions.find(transaction, key) or action
         if action.sent_at is None:
             sent = [(action, result)]
-            with self._applying_waiting(transaction, sent):
-                self._stores.settlements.complete_sent_unheld(transaction, _completions(transaction, sent))
-                self._decide(transaction, sent, locked)
+            self._stores.settlements.complete_sent_unheld(transaction, _completions(transaction, sent))
+            self._decide(transaction, sent, locked)
+            self._intake.take_waiting(transaction, _messages(sent))
         return True
-
-    @contextmanager
-    def _applying_waiting(self, transaction: Transaction, sent: Sequence[Sent]) -> Iterator[None]:
-        """Confirm mails in the block: an event that comes at this moment is either seen here, or sees the mail."""
-        messages = [(action.tenant_id, result.message_id) for action, result in sent if result.message_id is not None]
-        if messages:
-            self._stores.events.lock_messages(transaction, messages)
-        yield
-        if messages:
-            self._intake.take_waiting(transaction, messages)
 
     def _decide(self, transaction: Transaction, sent: Sequence[Sent], campaigns: dict[Key, Campaign]) -> None:
         """One send per campaign and round: a campaign has one current visit, but may have older sends in the batch."""
@@ -101,6 +93,11 @@ class Confirmations:
             self._writer.write(transaction, list(decided.values()))
             campaigns = {**campaigns, **{key: one.decision.campaign for key, one in decided.items()}}
             waiting = later
+
+
+def _messages(sent: Sequence[Sent]) -> list[Key]:
+    """By these an event that comes at this moment is either seen here, or sees the mail."""
+    return [(action.tenant_id, result.message_id) for action, result in sent if result.message_id is not None]
 
 
 def _completions(transaction: Transaction, sent: Sequence[Sent]) -> list[Completion]:

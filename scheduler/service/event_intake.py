@@ -1,8 +1,8 @@
 """Real events: which campaign and which mail they are about, whether they are new, and what they do.
 
-Order within one transaction: the campaigns' rows are locked, the events stored (once per event id), then decided one
-after the other as they came, and what they did is written round by round. At last, contacts who want no more mail are
-suppressed, and their other campaigns stop.
+Order within one transaction: messages that nobody knows yet are locked, then the campaigns' rows; the events are stored
+(once per event id), then decided one after the other as they came, and what they did is written round by round. At
+last, contacts who want no more mail are suppressed, and their other campaigns stop.
 
 An event of a mail that nobody has confirmed yet is kept, and applied in the transaction that confirms that mail.
 """
@@ -81,9 +81,9 @@ class EventIntake:
             for one in placed
         ]
 
-    def take_waiting(self, transaction: Transaction, messages: Iterable[Key]) -> None:
+    def take_waiting(self, transaction: Transaction, messages: Sequence[Key]) -> None:
         """Apply what came for these mails before they were confirmed; `lock_messages` was called for them before."""
-        waiting = self._stores.events.waiting(transaction, messages)
+        waiting = self._stores.events.waiting(transaction, messages) if messages else []
         if waiting:
             self.take(transaction, [_again(event) for event in waiting])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Integer, Text, and_, bindparam, func, literal_column, select, true, update
+from sqlalchemy import Integer, Text, and_, bindparam, case, func, literal_column, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.store.database import Database, Transaction
@@ -49,6 +49,8 @@ class Mail:
 
 
 _WAITING: Final = literal_column("'unknown_campaign'", Text)
+# Locks one by one up to here: PostgreSQL keeps all of everybody in one table of some thousands.
+MOST_MESSAGE_LOCKS: Final = 100
 _COLUMNS: Final = tuple(field.name for field in fields(StoredEvent))
 
 
@@ -69,11 +71,11 @@ class Events:
             name,
             {**dict.fromkeys(("tenant_id", "event_id", "campaign_id", "node_id"), Text), "node_visit": Integer},
         )
-        self._lock_messages = select(
-            func.pg_advisory_xact_lock(
-                func.hashtextextended(self._messages.c.tenant_id.concat("\x1f").concat(self._messages.c.message_id), 0)
-            )
-        )
+        message = self._messages.c
+        hashed = func.hashtextextended(message.tenant_id.concat("\x1f").concat(message.message_id), 0)
+        exclusive, shared = func.pg_advisory_xact_lock(hashed), func.pg_advisory_xact_lock_shared(hashed)
+        self._lock_messages = select(case((message.message_id == "", shared), else_=exclusive))
+        self._lock_tenants = select(exclusive)
         make = postgresql.insert if database.is_postgresql else sqlite.insert
         self._insert = (
             make(self._table)
@@ -143,14 +145,20 @@ class Events:
     def lock_messages(self, transaction: Transaction, messages: Iterable[Key]) -> None:
         """Until commit, nobody else confirms these mails or keeps events of them: one of the two sees the other.
 
-        SQLite has one writer at a time anyway.
+        To be taken before any campaign is locked. A few are locked one by one beside others of their tenant, many with
+        all of their tenant; everybody in the same order. SQLite has one writer at a time anyway.
         """
-        wanted = sorted(set(messages))
-        if wanted and transaction.database.is_postgresql:
-            transaction.connection.execute(self._lock_messages, self._messages.bind(wanted))
+        wanted = set(messages)
+        if not wanted or not transaction.database.is_postgresql:
+            return
+        tenants = {(tenant_id, "") for tenant_id, _ in wanted}
+        (statement, rows) = (self._lock_messages, tenants | wanted)
+        if len(wanted) > MOST_MESSAGE_LOCKS:
+            (statement, rows) = (self._lock_tenants, tenants)
+        transaction.connection.execute(statement, self._messages.bind(sorted(rows)))
 
-    def forget_metadata(self, transaction: Transaction, contact: Key, campaigns: Iterable[Key]) -> None:
-        """Remove what was said beside the events of a contact and its campaigns."""
+    def forget_metadata(self, transaction: Transaction, contact: Key, campaigns: Iterable[Key]) -> bool:
+        """Remove what was said beside the events of a contact and its campaigns; whether the contact had any itself."""
         events, given = self._table.c, self._campaigns.c
         of_campaign = and_(events.tenant_id == given.tenant_id, events.campaign_id == given.campaign_id)
         keys = [events.tenant_id, events.event_id]
@@ -159,7 +167,7 @@ class Events:
         forget = update(self._table).values(metadata=None)
         transaction.connection.execute(forget.where(of_hit), self._campaigns.bind(sorted(campaigns)))
         of_contact = and_(events.tenant_id == contact[0], events.contact_id == contact[1])
-        transaction.connection.execute(forget.where(of_contact))
+        return transaction.connection.execute(forget.where(of_contact)).rowcount > 0
 
     def set_outcomes(self, transaction: Transaction, rows: Sequence[tuple[str, str, str]]) -> None:
         """What became of events: (tenant, event id, outcome)."""

@@ -2,8 +2,13 @@
 
 import threading
 from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
 
 from scheduler import SendRequest, SendResult
+from tests.integration.conftest import OpenScheduler
 from tests.support.scheduling import query
 from tests.support.stage import Stage
 from tests.support.walk import NOON, on, send, wait
@@ -145,3 +150,78 @@ def test_an_open_of_an_old_mail_is_late_while_the_next_waits_for_quiet_hours(sta
     assert stage.event("opened").outcome == "late"
     assert stage.event("opened", message_id="m-c-1-1", event_id="e-2").outcome == "late"
     assert stage.node() == "mail"
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_an_event_and_the_confirmation_of_its_mail_never_wait_for_each_other(
+    postgresql_url: str, open_scheduler: OpenScheduler, *, together: bool
+) -> None:
+    """Each is held after its first lock until the other has one, too, or waits for it."""
+    stage = Stage(open_scheduler, postgresql_url)
+    for campaign in ("c-1", "c-2"):
+        stage.enroll(MAIL, NEXT, campaign=campaign)
+    first = {"tell": threading.Event(), "confirm": threading.Event()}
+    failures: list[str] = []
+    engine = stage.ts.database.engine
+
+    def meet(*facts: Any) -> None:
+        me = threading.current_thread().name
+        if me in first and not first[me].is_set() and any(lock in facts[2] for lock in ("advisory", "FOR UPDATE")):
+            first[me].set()
+            first["tell" if me == "confirm" else "confirm"].wait(0.5)
+
+    event.listen(engine, "after_cursor_execute", meet)
+    event.listen(engine, "handle_error", lambda context: failures.append(str(context.original_exception)))
+
+    def tell() -> None:
+        stage.event("opened", message_id="m-1", event_id="e-1")
+
+    def confirm() -> None:
+        if not together:
+            stage.sm.confirm_send(stage.action(1, "sent").dedupe_key, NOON, "m-1")
+            return
+        sent = [(stage.action(1, "sent", f"c-{number}"), SendResult(f"m-{number}", NOON)) for number in (1, 2)]
+        with stage.ts.database.transaction() as transaction:
+            stage.sm._confirmations.by_owner(transaction, "nobody", sent)  # noqa: SLF001 - what the daemon does
+
+    threads = [threading.Thread(target=work, name=work.__name__) for work in (tell, confirm)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert failures == []
+    assert stored(stage) == [("e-1", "c-1", "transitioned")]
+    assert stage.node("c-1") == "b"
+
+
+def test_many_unknown_messages_take_few_locks(postgresql_url: str, open_scheduler: OpenScheduler) -> None:
+    """A provider tells of everybody's mails; PostgreSQL keeps all locks in one table of some thousands."""
+    stage = Stage(open_scheduler, postgresql_url)
+    events = [{"tenant_id": "acme", "event_type": "opened", "message_id": f"x-{number}"} for number in range(500)]
+    locks = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+    with stage.ts.database.engine.connect() as connection:
+        for event_type in ("opened", "clicked"):
+            stage.sm.process_events([{**one, "event_type": event_type} for one in events], connection)
+        assert connection.execute(locks).scalar_one() == 1
+
+
+def test_an_event_among_many_at_the_moment_of_the_confirmation_is_never_stranded(stage: Stage) -> None:
+    for number in range(1, 11):
+        campaign = f"c-{number}"
+        stage.enroll(MAIL, NEXT, campaign=campaign)
+        key = stage.action(1, "sent", campaign).dedupe_key
+        opened = {"tenant_id": "acme", "event_type": "opened"}
+        foreign = [{**opened, "message_id": f"x-{number}-{each}"} for each in range(150)]
+        batch = [{**opened, "message_id": f"m-{number}"}, *foreign]
+        barrier = threading.Barrier(2)
+
+        def tell(batch: list[dict[str, Any]] = batch, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            stage.sm.process_events(batch)
+
+        thread = threading.Thread(target=tell)
+        thread.start()
+        barrier.wait()
+        stage.sm.confirm_send(key, NOON, f"m-{number}")
+        thread.join(30)
+        assert stage.node(campaign) == "b"
