@@ -196,6 +196,8 @@ def _real_event(plan: CampaignPlan, campaign: Campaign, event: RealEvent, now: d
 
 
 def _send_confirmed(plan: CampaignPlan, campaign: Campaign, event: SendConfirmed, now: datetime) -> Decision:
+    if event.node_visit < campaign.first_visit:  # a mail from before the last start is none of this run's
+        return Decision(campaign, outcome.SENT)
     newest = event.node_visit if campaign.sent_visit is None else max(campaign.sent_visit, event.node_visit)
     sent = replace(campaign, sent_visit=newest, updated_at=now)
     if campaign.is_finished or event.node_visit != campaign.node_visit:

@@ -163,15 +163,16 @@ class CampaignStateManager:
         The contact may be unknown yet.
         """
         contact, why = _contact_key(tenant_id, contact_id), require_text("reason", reason)
+        who = _optional("actor", actor)
         return self._database.run(
-            lambda transaction: self._suppression.suppress_one(transaction, contact, why, actor), connection
+            lambda transaction: self._suppression.suppress_one(transaction, contact, why, who), connection
         )
 
     def unsuppress(self, tenant_id: str, contact_id: str, connection: Any = None, *, actor: str | None = None) -> bool:
         """Let a contact be approached again; stopped campaigns stay so. False when it wasn't suppressed."""
-        contact = _contact_key(tenant_id, contact_id)
+        contact, who = _contact_key(tenant_id, contact_id), _optional("actor", actor)
         return self._database.run(
-            lambda transaction: self._suppression.unsuppress(transaction, contact, actor), connection
+            lambda transaction: self._suppression.unsuppress(transaction, contact, who), connection
         )
 
     def erase(self, tenant_id: str, contact_id: str, connection: Any = None, *, actor: str | None = None) -> bool:
@@ -179,8 +180,8 @@ class CampaignStateManager:
 
         Its campaigns stop. Its id, its history and a suppression stay, and so do all counts. False when it is unknown.
         """
-        contact = _contact_key(tenant_id, contact_id)
-        return self._database.run(lambda transaction: self._suppression.erase(transaction, contact, actor), connection)
+        contact, who = _contact_key(tenant_id, contact_id), _optional("actor", actor)
+        return self._database.run(lambda transaction: self._suppression.erase(transaction, contact, who), connection)
 
     def confirm_send(
         self, job_id: str, sent_at: datetime, message_id: str | None = None, connection: Any = None

@@ -147,6 +147,8 @@ class ExternalSends:
 
 def _failure(reason: str, retry_after: timedelta | str | None, *, permanent: bool) -> Exception:
     text = require_text("reason", reason)
+    if not isinstance(permanent, bool):
+        raise InvalidInputError("permanent", permanent, "give true or false")
     if not permanent:
         return RetryLater(None if retry_after is None else _exact("retry_after", retry_after), text)
     if retry_after is not None:

@@ -73,11 +73,12 @@ class Suppression:
         """Forget a contact's personal data; its campaigns stop, and what is counted stays. False when it is unknown."""
         ends = {contact: Ending(ERASED, transaction.now)}
         self._lock_campaigns(transaction, ends)
-        if not self._stores.contacts.erase(transaction, contact):
-            return False
+        is_known = self._stores.contacts.erase(transaction, contact)
         self._stop_campaigns(transaction, ends)
         campaigns = self._stores.campaigns.of_contacts(transaction, [contact], finished=True)
-        self._stores.events.forget_metadata(transaction, contact, campaigns)
+        has_events = self._stores.events.forget_metadata(transaction, contact, campaigns)
+        if not (is_known or campaigns or has_events):
+            return False
         self._stores.changes.forget_errors(transaction, campaigns)
         self._note(transaction, "contact.erased", contact, actor)
         transaction.on_commit(lambda: emit("contact.erased", tenant_id=contact[0], contact_id=contact[1]))

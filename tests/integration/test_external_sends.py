@@ -280,6 +280,7 @@ def test_what_is_not_handed_out_cant_fail(external: Stage) -> None:
         ({"reason": "x", "retry_after": timedelta(-1)}, "retry_after"),
         ({"reason": "x", "retry_after": "P1M"}, "retry_after"),
         ({"reason": "x", "retry_after": "PT1M", "permanent": True}, "retry_after"),
+        ({"reason": "x", "permanent": "false"}, "permanent"),
     ],
 )
 def test_an_unusable_failure_is_refused(external: Stage, arguments: dict[str, Any], field: str) -> None:

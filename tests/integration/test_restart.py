@@ -88,6 +88,16 @@ def test_what_comes_for_a_mail_of_the_last_run_is_late(stage: Stage) -> None:
     assert stage.event("opened", occurred_at=NOON + HOUR).outcome == "transitioned"
 
 
+def test_a_mail_of_the_last_run_confirmed_afterwards_is_not_the_newest(stage: Stage) -> None:
+    stage.enroll(MAIL, NEXT)
+    key = stage.action(1, "sent").dedupe_key
+    stage.sm.stop("acme", "c-1")
+    stage.enroll(OTHER, restart=True)
+    assert stage.sm.confirm_send(key, NOON, "m-1") is True
+    assert stage.event("opened", message_id="m-1").outcome == "late"
+    assert stage.event("opened").outcome == "recorded"
+
+
 def test_a_suppressed_contact_isnt_restarted(stage: Stage) -> None:
     stage.enroll(MAIL, NEXT)
     stage.event("unsubscribed")

@@ -2,6 +2,7 @@
 
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -242,6 +243,26 @@ def test_erasing_keeps_a_suppression_and_an_unknown_contact_is_said(stage: Stage
     assert stage.sm.erase("acme", "k-1") is True
     with pytest.raises(InvalidInputError):
         stage.enroll(MAIL)
+
+
+def test_erasing_a_contact_known_by_its_events_alone_removes_what_they_said(stage: Stage) -> None:
+    for tenant in ("acme", "other"):
+        stage.sm.process_contact_event(tenant, "k-1", "replied", {"text": "Hello from K"})
+    assert stage.sm.erase("acme", "k-1") is True
+    assert query(stage.ts, "SELECT tenant_id FROM campaign_events WHERE metadata IS NOT NULL") == [("other",)]
+
+
+@pytest.mark.parametrize("actor", ["", "a\x00b", "\ud800", "x" * 1001, 7, ["ada"]])
+@pytest.mark.parametrize("call", ["suppress", "unsuppress", "erase"])
+def test_an_actor_that_cant_be_kept_is_refused_and_nothing_is_written(stage: Stage, call: str, actor: Any) -> None:
+    stage.enroll(WAIT, contact={"address": "k@example.com"})
+    stage.sm.suppress("acme", "k-2", "asked")
+    before = [stage.rows(table) for table in ("contacts", "operator_actions", "contact_campaigns")]
+    contact, reason = ("k-2" if call == "unsuppress" else "k-1"), (["asked"] if call == "suppress" else [])
+    with pytest.raises(InvalidInputError) as caught:
+        getattr(stage.sm, call)("acme", contact, *reason, actor=actor)
+    assert caught.value.field == "actor"
+    assert before == [stage.rows(table) for table in ("contacts", "operator_actions", "contact_campaigns")]
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 1001, None, "a\x00b"])
