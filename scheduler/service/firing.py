@@ -25,13 +25,11 @@ from scheduler.service.state_manager import StateManager
 from scheduler.settings import Settings
 from scheduler.store.database import Transaction
 from scheduler.store.errors import is_lock_timeout, is_refusal, is_transient
-from scheduler.store.settlements import Completion, Return
+from scheduler.store.settlements import PATIENCE, Completion, Return
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit, is_logged
 from scheduler.telemetry.metrics import Metrics
 
-# A batch waits for nobody for longer: an open transaction may have inserted the very key that a next visit needs.
-PATIENCE: Final = timedelta(milliseconds=250)
 HELD_UP_DELAY: Final = timedelta(seconds=2)
 _ALONE: Final = Outcome(UNKNOWN_CAMPAIGN)
 
@@ -102,6 +100,7 @@ class Firing:
         self, transaction: Transaction, claimed: Sequence[ScheduledAction]
     ) -> tuple[Sequence[Fired], datetime]:
         if self._locks_campaigns:
+            # An open transaction may have inserted the very key that a next visit needs.
             transaction.wait_at_most(PATIENCE)
         held = self._hold(transaction, claimed)
         answers = self._still_held(transaction, held, self._ask_unpaused(transaction, held))

@@ -35,6 +35,7 @@ Result = TypeVar("Result")
 RACES_LOST: Final = 5
 _INSTALLATION: Final = "timeout_scheduler_installation"
 _CLOCK: Final = select(func.clock_timestamp(type_=Instant))
+_CURRENT_LOCK_TIMEOUT: Final = select(func.current_setting("lock_timeout"))
 _LOCK_TIMEOUT: Final = select(func.set_config("lock_timeout", bindparam("lock_timeout", type_=Text), true()))
 
 
@@ -69,6 +70,15 @@ class Transaction:
         if self.database.is_postgresql:
             milliseconds = max(int(patience.total_seconds() * 1000), 1)
             self.connection.execute(_LOCK_TIMEOUT, {"lock_timeout": str(milliseconds)})
+
+    @contextmanager
+    def waiting_at_most(self, patience: timedelta) -> Iterator[None]:
+        """The same for the block alone."""
+        before = self.connection.execute(_CURRENT_LOCK_TIMEOUT).scalar_one() if self.database.is_postgresql else ""
+        self.wait_at_most(patience)
+        yield
+        if self.database.is_postgresql:
+            self.connection.execute(_LOCK_TIMEOUT, {"lock_timeout": before})
 
     def tell(self) -> None:
         """Run the callbacks."""

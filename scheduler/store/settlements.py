@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Integer, Text, and_, bindparam, case, func, literal_column, update
+from sqlalchemy.exc import DBAPIError
 
 from scheduler.domain.action import ActionStatus, ScheduledAction
 from scheduler.store.actions import Key
 from scheduler.store.database import Database, Transaction
+from scheduler.store.errors import is_lock_timeout
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import CANCELED, CLAIMED, COMPLETED, ERROR, UNFINISHED, still
 from scheduler.store.tables import Instant
 
 _AT: Final = bindparam("at", type_=Instant)
+# Nobody who fires waits longer for a row that somebody else has locked.
+PATIENCE: Final = timedelta(milliseconds=250)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +75,9 @@ class Settlements:
         self._note_sent = self._note_sent_statement()
         self._give_back = self._give_back_statement()
         actions = self._table.c
-        self._lock_held = look_up(
-            self._held,
-            self._table,
-            [actions.tenant_id, actions.dedupe_key],
-            self._held_as(self._held, CLAIMED),
-            lock=True,
-            skip_locked=True,
-        )
+        key_columns, held = [actions.tenant_id, actions.dedupe_key], self._held_as(self._held, CLAIMED)
+        self._lock_held = look_up(self._held, self._table, key_columns, held, lock=True, skip_locked=True)
+        self._wait_for_held = look_up(self._held, self._table, key_columns, held, lock=True)
 
     def complete(self, transaction: Transaction, owner: str, completions: Sequence[Completion]) -> set[Key]:
         """Finish timeouts still claimed by `owner` under the claim they were read with; returns their keys."""
@@ -122,11 +121,30 @@ class Settlements:
         ]
         return self._run(transaction, self._give_back, self._back.bind(rows))
 
-    def lock_held(self, transaction: Transaction, owner: str, actions: Iterable[ScheduledAction]) -> set[Key]:
-        """Lock the rows that `owner` still holds and nobody else has locked: until commit they are ours alone."""
+    def lock_held(self, transaction: Transaction, owner: str, actions: Sequence[ScheduledAction]) -> set[Key]:
+        """Lock the rows that `owner` still holds: until commit they are ours alone.
+
+        A row that somebody else has locked is waited for a moment: a claim that comes second keeps the rows that it
+        found taken locked until it commits. One that stays locked counts as lost.
+        """
         rows = [_claim(action, owner) for action in sorted(actions, key=lambda action: action.key)]
-        found = transaction.connection.execute(self._lock_held, self._held.bind(rows))
-        return {(tenant, key) for tenant, key in found}
+        held = self._keys_of(transaction, self._lock_held, rows)
+        missing = [row for row in rows if row[:2] not in held]
+        if missing and transaction.database.is_postgresql:
+            held |= self._wait_for(transaction, missing)
+        return held
+
+    def _wait_for(self, transaction: Transaction, rows: Sequence[tuple[Any, ...]]) -> set[Key]:
+        try:
+            with transaction.all_or_nothing(), transaction.waiting_at_most(PATIENCE):
+                return self._keys_of(transaction, self._wait_for_held, rows)
+        except DBAPIError as error:
+            if not is_lock_timeout(error):
+                raise
+            return set()
+
+    def _keys_of(self, transaction: Transaction, statement: Any, rows: Sequence[tuple[Any, ...]]) -> set[Key]:
+        return {(tenant, key) for tenant, key in transaction.connection.execute(statement, self._held.bind(rows))}
 
     def _complete_as(
         self, transaction: Transaction, statement: Any, owner: str, completions: Sequence[Completion]
