@@ -67,7 +67,8 @@ class EventIntake:
                 raise InvalidInputError("event_type", event.event_type, "process a synthetic event by itself")
         mails = self._mails(transaction, events)
         campaigns = self._lock(transaction, events, mails)
-        placed = [self._place(transaction, event, campaigns, mails) for event in events]
+        going_out = self._going_out(transaction, events, campaigns, mails)
+        placed = [_place(event, campaigns, mails, going_out, transaction.now) for event in events]
         fresh = self._store_new(transaction, placed)
         self._decide(transaction, fresh, campaigns)
         changed = [(*one.key, one.outcome) for one in fresh if one.outcome != RECORDED]
@@ -110,31 +111,23 @@ class EventIntake:
             about.update(store.of_contacts(transaction, contacts))
         return store.lock(transaction, about)
 
-    def _place(
+    def _going_out(
         self,
         transaction: Transaction,
-        event: IncomingEvent,
+        events: Sequence[IncomingEvent],
         campaigns: Mapping[Key, Campaign],
         mails: Mapping[Key, Mail],
-    ) -> _Placed:
-        key = _about(event, mails)
-        campaign = campaigns.get(key) if key is not None else None
-        mail = mails.get(_message(event)) if event.message_id else None
-        occurred_at = min(event.occurred_at or transaction.now, transaction.now)
-        mail_visit = event.mail_visit(campaign, _visit_of(mail, campaign))
-        if campaign is not None and mail is None and event.message_id and self._is_going_out(transaction, campaign):
-            mail_visit = campaign.mail_visit
-        event_id = event.event_id or event.derived_id(campaign, mail_visit, occurred_at)
-        return _Placed(event, event_id, occurred_at, campaign, mail_visit)
-
-    def _is_going_out(self, transaction: Transaction, campaign: Campaign) -> bool:
-        """Whether somebody is sending the campaign's mail now: then a message id nobody knows may well be its."""
-        if not campaign.awaits_mail:
-            return False
-        (node_id, visit) = (campaign.current_node_id, campaign.node_visit)
-        key = make_dedupe_key(*campaign.key, node_id, visit, ActionType.SEND, SENT_EVENT)
-        send = self._stores.actions.find(transaction, (campaign.tenant_id, key))
-        return send is not None and send.status == ActionStatus.CLAIMED
+    ) -> set[Key]:
+        """The campaigns whose mail somebody is sending now: a message id that nobody knows may well be its."""
+        sends: dict[Key, Key] = {}
+        for event in events:
+            campaign = campaigns.get((event.tenant_id, event.campaign_id or ""))
+            if event.message_id and _message(event) not in mails and campaign is not None and campaign.awaits_mail:
+                visit = (campaign.current_node_id, campaign.node_visit)
+                key = make_dedupe_key(*campaign.key, *visit, ActionType.SEND, SENT_EVENT)
+                sends[campaign.tenant_id, key] = campaign.key
+        found = self._stores.actions.find_many(transaction, sends) if sends else {}
+        return {sends[key] for key, send in found.items() if send.status == ActionStatus.CLAIMED}
 
     def _store_new(self, transaction: Transaction, placed: Sequence[_Placed]) -> list[_Placed]:
         """Store what wasn't known, and take up what waited for its campaign; everything else is a duplicate."""
@@ -219,6 +212,24 @@ class EventIntake:
                 event_id=one.event_id,
                 outcome=one.outcome,
             )
+
+
+def _place(
+    event: IncomingEvent,
+    campaigns: Mapping[Key, Campaign],
+    mails: Mapping[Key, Mail],
+    going_out: set[Key],
+    now: datetime,
+) -> _Placed:
+    key = _about(event, mails)
+    campaign = campaigns.get(key) if key is not None else None
+    mail = mails.get(_message(event)) if event.message_id else None
+    occurred_at = min(event.occurred_at or now, now)
+    mail_visit = event.mail_visit(campaign, _visit_of(mail, campaign))
+    if campaign is not None and mail is None and event.message_id and campaign.key in going_out:
+        mail_visit = campaign.mail_visit
+    event_id = event.event_id or event.derived_id(campaign, mail_visit, occurred_at)
+    return _Placed(event, event_id, occurred_at, campaign, mail_visit)
 
 
 def _outcome(decision: Decision) -> str:

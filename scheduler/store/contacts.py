@@ -12,7 +12,7 @@ from sqlalchemy import Text, and_, func, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.store.database import Database, Transaction
-from scheduler.store.rows import RowSource
+from scheduler.store.rows import RowSource, look_up
 
 Key = tuple[str, str]
 
@@ -137,11 +137,9 @@ class Contacts:
         wanted = sorted(set(keys))
         if not wanted:
             return {}
-        contacts = self._table.c
-        statement = select(*(contacts[column] for column in _READ)).join(
-            self._keys.table,
-            and_(contacts.tenant_id == self._keys.c.tenant_id, contacts.contact_id == self._keys.c.contact_id),
-        )
+        contacts, given = self._table.c, self._keys.c
+        of_key = and_(contacts.tenant_id == given.tenant_id, contacts.contact_id == given.contact_id)
+        statement = look_up(self._keys, self._table, [contacts[column] for column in _READ], of_key)
         rows = transaction.connection.execute(statement, self._keys.bind(wanted))
         found = [_to_contact(*row) for row in rows]
         return {contact.key: contact for contact in found}

@@ -95,14 +95,10 @@ class Events:
     def waiting(self, transaction: Transaction, messages: Iterable[Key]) -> list[StoredEvent]:
         """Events of those mails that nobody could place when they came, in the order they occurred."""
         events, given = self._table.c, self._messages.c
-        statement = (
-            select(*(events[column] for column in _COLUMNS))
-            .join(
-                self._messages.table, and_(events.tenant_id == given.tenant_id, events.message_id == given.message_id)
-            )
-            .where(events.outcome == _WAITING)
-            .order_by(events.occurred_at, events.received_at, events.event_id)
-        )
+        of_mail = and_(events.tenant_id == given.tenant_id, events.message_id == given.message_id)
+        columns = [events[column] for column in _COLUMNS]
+        found = look_up(self._messages, self._table, columns, and_(of_mail, events.outcome == _WAITING)).subquery()
+        statement = select(found).order_by(found.c.occurred_at, found.c.received_at, found.c.event_id)
         rows: Any = transaction.connection.execute(statement, self._messages.bind(sorted(set(messages))))
         return [StoredEvent(*row) for row in rows]
 
@@ -112,11 +108,9 @@ class Events:
         if not wanted:
             return {}
         events, given = self._table.c, self._keys.c
-        statement = (
-            select(events.tenant_id, events.event_id, events.occurred_at)
-            .join(self._keys.table, and_(events.tenant_id == given.tenant_id, events.event_id == given.event_id))
-            .where(events.outcome == _WAITING)
-        )
+        of_key = and_(events.tenant_id == given.tenant_id, events.event_id == given.event_id)
+        columns = [events.tenant_id, events.event_id, events.occurred_at]
+        statement = look_up(self._keys, self._table, columns, and_(of_key, events.outcome == _WAITING))
         rows = transaction.connection.execute(statement, self._keys.bind(wanted))
         return {(tenant, event_id): occurred_at for tenant, event_id, occurred_at in rows}
 
@@ -128,13 +122,17 @@ class Events:
         if not rows:
             return set()
         events, given = self._table.c, self._placed.c
+        of_key = and_(events.tenant_id == given.tenant_id, events.event_id == given.event_id)
+        changed = [given[name].label(f"new_{name}") for name in ("campaign_id", "node_id", "node_visit")]
+        hits = look_up(self._placed, self._table, [events.tenant_id, events.event_id, *changed], of_key).cte("hits")
+        of_hit = and_(events.tenant_id == hits.c.tenant_id, events.event_id == hits.c.event_id)
         statement = (
             update(self._table)
-            .where(events.tenant_id == given.tenant_id, events.event_id == given.event_id, events.outcome == _WAITING)
+            .where(of_hit, events.outcome == _WAITING)
             .values(
-                campaign_id=given.campaign_id,
-                node_id=given.node_id,
-                node_visit=given.node_visit,
+                campaign_id=hits.c.new_campaign_id,
+                node_id=hits.c.new_node_id,
+                node_visit=hits.c.new_node_visit,
                 outcome=literal_column("'recorded'", Text),
             )
             .returning(events.tenant_id, events.event_id)
@@ -174,11 +172,11 @@ class Events:
         if not rows:
             return
         events, given = self._table.c, self._outcomes.c
-        statement = (
-            update(self._table)
-            .where(events.tenant_id == given.tenant_id, events.event_id == given.event_id)
-            .values(outcome=given.outcome)
-        )
+        of_key = and_(events.tenant_id == given.tenant_id, events.event_id == given.event_id)
+        columns = [events.tenant_id, events.event_id, given.outcome.label("new_outcome")]
+        hits = look_up(self._outcomes, self._table, columns, of_key).cte("hits")
+        of_hit = and_(events.tenant_id == hits.c.tenant_id, events.event_id == hits.c.event_id)
+        statement = update(self._table).where(of_hit).values(outcome=hits.c.new_outcome)
         transaction.connection.execute(statement, self._outcomes.bind(rows))
 
     def mails(self, transaction: Transaction, messages: Iterable[Key]) -> dict[Key, Mail]:
@@ -187,14 +185,10 @@ class Events:
         if not wanted:
             return {}
         actions, given = self._actions.c, self._messages.c
-        statement = (
-            select(actions.tenant_id, actions.message_id, actions.campaign_id, actions.node_id, actions.node_visit)
-            .join(
-                self._messages.table,
-                and_(actions.tenant_id == given.tenant_id, actions.message_id == given.message_id),
-            )
-            .where(actions.action_type == literal_column("'send'"))
-        )
+        of_mail = and_(actions.tenant_id == given.tenant_id, actions.message_id == given.message_id)
+        names = ("tenant_id", "message_id", "campaign_id", "node_id", "node_visit")
+        is_send = actions.action_type == literal_column("'send'")
+        statement = look_up(self._messages, self._actions, [actions[name] for name in names], and_(of_mail, is_send))
         rows = transaction.connection.execute(statement, self._messages.bind(wanted))
         return {(row[0], row[1]): Mail(*row[2:]) for row in rows}
 
