@@ -74,9 +74,8 @@ class Resuming:
 
         On PostgreSQL both in one statement, so that they are of one mind about a campaign that begins meanwhile.
         """
-        lengths = self._lengths(paused, how)
-        statement = self._moving_actions(self._changes(paused, how, lengths))
-        anchors = None if how.policy == ResumePolicy.KEEP else self._moving_anchors(lengths)
+        statement = self._moving_actions(self._changes(paused, how))
+        anchors = None if how.policy == ResumePolicy.KEEP else self._moving_anchors(paused, how)
         if anchors is not None and self._database.is_postgresql:
             statement, anchors = statement.add_cte(anchors.cte("anchors")), None
         parameters = self._parameters(transaction, paused, how, started_at)
@@ -112,7 +111,7 @@ class Resuming:
         self, transaction: Transaction, paused: Paused, how: Resumption, started_at: datetime
     ) -> Iterable[Count]:
         """What would be due when: (action type, whether something else holds it, bucket, how many)."""
-        changes = self._changes(paused, how, self._lengths(paused, how)).c
+        changes = self._changes(paused, how).c
         ends = [
             (changes.new_run_at <= bindparam(f"until_{name}", type_=Instant), literal_column(f"'{name}'", Text))
             for name in HORIZONS
@@ -136,17 +135,17 @@ class Resuming:
             .values(deadline=changes.c.new_deadline, run_at=changes.c.new_run_at, updated_at=_NOW)
         )
 
-    def _moving_anchors(self, lengths: CTE) -> Any:
+    def _moving_anchors(self, paused: Paused, how: Resumption) -> Any:
         campaigns = self._campaigns.c
+        length = self._length(paused, how)
         return (
             update(self._campaigns)
-            .where(campaigns.tenant_id == lengths.c.tenant_id, campaigns.campaign_id == lengths.c.campaign_id)
-            .where(lengths.c.length > _NOTHING)
-            .values(anchor_at=self._time.plus(campaigns.anchor_at, lengths.c.length), updated_at=_NOW)
+            .where(campaigns.status.in_(_RUNNING), length > _NOTHING, *_within(self._campaigns, paused))
+            .values(anchor_at=self._time.plus(campaigns.anchor_at, length), updated_at=_NOW)
         )
 
-    def _lengths(self, paused: Paused, how: Resumption) -> CTE:
-        """Of each unfinished campaign of the scope: how much of the pause counts (`domain.pausing.counted_length`)."""
+    def _length(self, paused: Paused, how: Resumption) -> Any:
+        """How much of the pause counts for a campaign (`domain.pausing.counted_length`), made of its own row."""
         campaigns = self._campaigns.c
         awaits_mail = and_(
             campaigns.mail_visit == campaigns.node_visit,
@@ -154,19 +153,26 @@ class Resuming:
         )
         counts_from = case((awaits_mail, campaigns.node_entered_at), else_=campaigns.anchor_at)
         others = [*self._wider(paused.scope, campaigns.tenant_id), *self._own(paused.scope)]
-        length = self._counted(how, counts_from, others)
-        columns = (campaigns.tenant_id, campaigns.campaign_id, campaigns.status, length.label("length"))
-        return select(*columns).where(campaigns.status.in_(_RUNNING), *_within(self._campaigns, paused)).cte("lengths")
+        return self._counted(how, counts_from, others)
 
-    def _changes(self, paused: Paused, how: Resumption, lengths: CTE) -> CTE:
-        """Everything unfinished of the scope with its new instants. What has no campaign counts from its creation."""
-        actions = self._actions.c
-        of_campaign = and_(lengths.c.tenant_id == actions.tenant_id, lengths.c.campaign_id == actions.campaign_id)
+    def _changes(self, paused: Paused, how: Resumption) -> CTE:
+        """Everything unfinished of the scope with its new instants. What has no campaign counts from its creation.
+
+        Nothing here is joined but by a primary key: with statistics that lag behind, PostgreSQL would compare each
+        with each.
+        """
+        actions, campaigns = self._actions.c, self._campaigns.c
+        of_campaign = and_(
+            campaigns.tenant_id == actions.tenant_id,
+            campaigns.campaign_id == actions.campaign_id,
+            campaigns.status.in_(_RUNNING),
+        )
         wider = self._wider(paused.scope, actions.tenant_id)
-        length = func.coalesce(lengths.c.length, self._counted(how, actions.created_at, wider))
+        own = self._counted(how, actions.created_at, wider)
+        length = case((campaigns.tenant_id.is_(None), own), else_=self._length(paused, how))
         held_by = [self._is_held_alone(), *(one.is_not(None) for one in wider)]
         if paused.scope != Scope.CAMPAIGN:
-            held_by.append(func.coalesce(lengths.c.status == PAUSED, false()))
+            held_by.append(func.coalesce(campaigns.status == PAUSED, false()))
         measured = (
             select(
                 actions.tenant_id,
@@ -177,7 +183,7 @@ class Resuming:
                 length.label("length"),
                 or_(*held_by).label("is_held"),
             )
-            .select_from(self._actions.outerjoin(lengths, of_campaign))
+            .select_from(self._actions.outerjoin(self._campaigns, of_campaign))
             .where(actions.status.in_(UNFINISHED), *_within(self._actions, paused))
             .cte("measured")
         ).c
