@@ -102,7 +102,7 @@ class Resuming:
             .where(actions.status.in_(UNFINISHED), *_within(self._actions, paused))
             .where(or_(actions.status == PAUSED, and_(actions.status == CLAIMED, actions.action_type == _TIMEOUT)))
             .where(not_(of_paused), not_(self._is_held_alone()))
-            .values(status=PENDING, claimed_by=None, claimed_until=None, updated_at=_NOW)
+            .values(status=PENDING, claimed_until=None, updated_at=_NOW)
         )
         transaction.database.due_at(transaction, transaction.now)
         return transaction.connection.execute(statement, {**_key_of(paused), "now": transaction.now}).rowcount
