@@ -23,11 +23,15 @@ from scheduler.settings import Settings
 from scheduler.store.claims import APPLICATION, is_application
 from scheduler.store.database import Transaction
 from scheduler.store.errors import is_transient
+from scheduler.store.settlements import Return
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
 
 MOST_AT_ONCE: Final = 10_000
+# What is due of a paused tenant is met once, in so many rounds a call at most.
+_ROUNDS: Final = 20
+_SMALLEST_ROUND: Final = 500
 
 
 class ExternalSends:
@@ -66,16 +70,18 @@ class ExternalSends:
     def _claim(
         self, transaction: Transaction, most: int, owner: str, lease: timedelta, tenant_id: str | None
     ) -> list[ScheduledAction]:
-        """Due sends; those that are paused give way to those behind them."""
+        """Due sends; those that are paused give way to those behind them, which a round may claim too many of."""
         claimed: list[ScheduledAction] = []
-        while len(claimed) < most:
-            found = self._stores.claims.claim(
-                transaction, ActionType.SEND, most - len(claimed), owner, lease, tenant_id
-            )
+        size = most
+        for _ in range(_ROUNDS):
+            found = self._stores.claims.claim(transaction, ActionType.SEND, size, owner, lease, tenant_id)
             claimed += found
-            if not found.held:
+            if not found.held or len(claimed) >= most:
                 break
-        return claimed
+            size = max(most - len(claimed), _SMALLEST_ROUND)
+        over = [Return(one, ActionStatus.PENDING, one.run_at, one.attempts) for one in claimed[most:]]
+        self._stores.settlements.give_back(transaction, owner, over)
+        return claimed[:most]
 
     def fail(
         self,

@@ -1,7 +1,7 @@
 """The last look at a due send, right before it is handed to whoever sends: what no longer applies isn't sent.
 
-A campaign that turns out to be suppressed or held is looked at once more with its row locked (`settle`): whoever stops
-or resumes it has that lock too, so that no send is left behind in a state that nobody ends.
+A campaign that turns out to be suppressed, paused or held is looked at once more with its row locked (`settle`):
+whoever stops or resumes it has that lock too, so that no send is left behind in a state that nobody ends.
 """
 
 from __future__ import annotations
@@ -70,10 +70,8 @@ class LastLook:
             reason = _why_not(action, campaign)
             if campaign is None or reason in _FINAL:
                 over.append(Completion(action, reason or outcome.UNKNOWN_CAMPAIGN))
-            elif reason == _DOUBTFUL:
-                looked.doubtful.append(action)
             elif reason is not None:
-                later.append(Return(action, ActionStatus.PAUSED, action.run_at, action.attempts))
+                looked.doubtful.append(action)
             else:
                 plan = plans.get((campaign.tenant_id, campaign.plan_hash))
                 ready = _ready(action, campaign, plan, contacts, transaction.now)
@@ -144,9 +142,9 @@ def _why_not(action: ScheduledAction, campaign: Campaign | None) -> str | None:
         return outcome.CAMPAIGN_INACTIVE
     if action.node_visit != campaign.node_visit or action.node_id != campaign.current_node_id:
         return outcome.STALE
-    if campaign.is_suppressed or campaign.is_held:
+    if campaign.is_suppressed or campaign.is_held or campaign.status == CampaignStatus.PAUSED:
         return _DOUBTFUL
-    return outcome.PAUSED if campaign.status == CampaignStatus.PAUSED else None
+    return None
 
 
 def _settled(action: ScheduledAction, campaign: Campaign | None, held: set[str], now: datetime) -> Return:

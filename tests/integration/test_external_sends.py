@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from scheduler import InvalidInputError, SendRequest, Settings, TimeoutScheduler
 from scheduler.store.claims import is_application
@@ -65,6 +66,21 @@ def test_only_a_tenants_are_handed_out_where_it_is_named(external: Stage) -> Non
     external.enroll(MAIL, NEXT, tenant="other")
     assert taken(external, tenant_id="other") == ["other:c-1:mail:1:send:sent"]
     assert taken(external) == [KEY]
+
+
+def test_much_that_is_paused_is_met_in_few_statements(external: Stage) -> None:
+    """Claiming goes on behind it, and what it claims too many of is still due."""
+    paused = {"tenant_id": "big", "plan": make_document(MAIL, NEXT), "start_at": LONG_AGO}
+    external.sm.enroll_many({**paused, "campaign_id": f"c-{number}", "contact_id": "k"} for number in range(1200))
+    for campaign in ("c-1", "c-2", "c-3"):
+        external.enroll(MAIL, NEXT, campaign=campaign)
+    external.sm.pause_tenant("big")
+    statements: list[str] = []
+    event.listen(external.ts.database.engine, "before_cursor_execute", lambda *facts: statements.append(facts[2]))
+
+    assert taken(external, 1) == [KEY]
+    assert len(statements) < 30
+    assert taken(external, 9) == ["acme:c-2:mail:1:send:sent", "acme:c-3:mail:1:send:sent"]
 
 
 def test_what_isnt_confirmed_by_the_end_of_the_lease_is_due_again_without_any_daemon(external: Stage) -> None:

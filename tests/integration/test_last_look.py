@@ -161,6 +161,22 @@ def test_a_suppressed_campaign_that_somebody_holds_is_stopped_a_little_later(
     assert (stage.campaign().status, stage.mailed) == ("stopped", [])
 
 
+def test_a_paused_campaign_that_somebody_holds_is_looked_at_again_a_little_later(
+    postgresql_url: str, open_scheduler: OpenScheduler
+) -> None:
+    """Somebody may just be resuming it: a send that turned paused now would stay so for ever."""
+    stage = Stage(open_scheduler, postgresql_url)
+    stage.enroll(MAIL, NEXT)
+    stage.sm.pause("acme", "c-1")
+    execute(stage.ts, "UPDATE scheduled_actions SET status = 'pending'")
+    with closing(stage.ts.database.engine.connect()) as holder, holder.begin():
+        stage.ts.stores.campaigns.lock(stage.ts.database.transaction_on(holder), [("acme", "c-1")])
+        stage.run()
+        assert stage.action(1, "sent").status == "pending"
+    stage.run("PT2S")
+    assert (stage.action(1, "sent").status, stage.mailed) == ("paused", [])
+
+
 # Wider pauses
 
 
