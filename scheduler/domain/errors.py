@@ -115,4 +115,6 @@ def shorten(value: object, limit: int = 200) -> str:
         text = repr(value)
     except RecursionError:
         text = f"a {type(value).__name__} nested too deeply to be shown"
+    except ValueError:  # a whole number of more digits than Python writes
+        text = f"a {type(value).__name__} too long to be shown"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

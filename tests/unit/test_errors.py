@@ -89,3 +89,7 @@ def test_a_value_nested_too_deeply_is_still_told() -> None:
     for _ in range(50_000):
         deep = [deep]
     assert "nested too deeply" in str(InvalidInputError("metadata", deep, "give less"))
+
+
+def test_a_number_that_python_writes_no_more_is_still_told() -> None:
+    assert "too long to be shown" in str(InvalidInputError("limit", 10**5000, "give less"))
