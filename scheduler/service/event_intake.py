@@ -22,6 +22,7 @@ from scheduler.domain.errors import InvalidInputError, SchedulerError
 from scheduler.domain.event import SUPPRESSING_EVENTS, is_synthetic
 from scheduler.domain.incoming import IncomingEvent
 from scheduler.domain.outcome import FAILED, TRANSITIONED, UNKNOWN_CAMPAIGN
+from scheduler.domain.plan import CampaignPlan
 from scheduler.service.persist import Decided, DecisionWriter
 from scheduler.service.results import EventResult
 from scheduler.service.suppression import Ending, Suppression
@@ -69,8 +70,9 @@ class EventIntake:
         campaigns = self._lock(transaction, events, mails)
         going_out = self._going_out(transaction, events, campaigns, mails)
         placed = [_place(event, campaigns, mails, going_out, transaction.now) for event in events]
+        plans = self._plans(transaction, placed)
         fresh = self._store_new(transaction, placed)
-        self._decide(transaction, fresh, campaigns)
+        self._decide(transaction, fresh, campaigns, plans)
         changed = [(*one.key, one.outcome) for one in fresh if one.outcome != RECORDED]
         self._stores.events.set_outcomes(transaction, changed)
         self._suppress(transaction, fresh)
@@ -129,6 +131,15 @@ class EventIntake:
         found = self._stores.actions.find_many(transaction, sends) if sends else {}
         return {sends[key] for key, send in found.items() if send.status == ActionStatus.CLAIMED}
 
+    def _plans(self, transaction: Transaction, placed: Iterable[_Placed]) -> dict[Key, CampaignPlan]:
+        """The plans of the events' campaigns; one that can't be read is told before anything is written."""
+        campaigns = [one.campaign for one in placed if one.campaign is not None]
+        plans = self._stores.plans.load(transaction, {(one.tenant_id, one.plan_hash) for one in campaigns})
+        for campaign in campaigns:
+            if (campaign.tenant_id, campaign.plan_hash) not in plans:
+                raise SchedulerError(f"plan {campaign.plan_hash} of {campaign.campaign_id!r} is missing")
+        return plans
+
     def _store_new(self, transaction: Transaction, placed: Sequence[_Placed]) -> list[_Placed]:
         """Store what wasn't known, and take up what waited for its campaign; everything else is a duplicate."""
         first: dict[Key, _Placed] = {}
@@ -169,9 +180,14 @@ class EventIntake:
         if ends:
             self._suppression.suppress(transaction, ends)
 
-    def _decide(self, transaction: Transaction, fresh: Sequence[_Placed], campaigns: dict[Key, Campaign]) -> None:
+    def _decide(
+        self,
+        transaction: Transaction,
+        fresh: Sequence[_Placed],
+        campaigns: dict[Key, Campaign],
+        plans: Mapping[Key, CampaignPlan],
+    ) -> None:
         """Rounds of at most one event per campaign; each round is written before the next is decided."""
-        plans = self._stores.plans.load(transaction, {(one.tenant_id, one.plan_hash) for one in campaigns.values()})
         waiting = list(fresh)
         while waiting:
             decided: dict[Key, Decided] = {}
@@ -183,9 +199,7 @@ class EventIntake:
                     later.append(one)
                 else:
                     campaign = campaigns[one.campaign.key]
-                    plan = plans.get((campaign.tenant_id, campaign.plan_hash))
-                    if plan is None:
-                        raise SchedulerError(f"plan {campaign.plan_hash} of {campaign.campaign_id!r} is missing")
+                    plan = plans[campaign.tenant_id, campaign.plan_hash]
                     event = RealEvent(
                         one.incoming.event_type,
                         one.occurred_at,

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Connection
 
-from scheduler import Outcome, ScheduledAction, SendRequest, SendResult, TimeoutScheduler
+from scheduler import Outcome, ScheduledAction, SchedulerError, SendRequest, SendResult, TimeoutScheduler
 from scheduler.testing import SettableClock
 from tests.integration.conftest import OpenScheduler
 from tests.support.scheduling import DONE, NOON, execute, make_jobs, make_settings, query
@@ -184,3 +184,22 @@ def test_a_job_that_a_state_manager_cannot_bear_is_tried_again_alone(
     run_until_quiet(scheduler, clock)
 
     assert outcomes(scheduler, "timeout") == {("completed", "done", 0): HEALTHY, ("error", "failed", ATTEMPTS): 1}
+
+
+@pytest.mark.parametrize("damage", [lose_plan, spoil_plan])
+def test_an_event_of_a_campaign_without_a_readable_plan_is_told_before_anything_is_written(
+    database_url: str, open_scheduler: OpenScheduler, damage: Damage
+) -> None:
+    """In the caller's transaction, too: a stored event would be a duplicate when it is sent again."""
+    scheduler = open_scheduler(database_url)
+    for campaign in ("c-1", POISONED):
+        scheduler.campaigns.enroll("acme", campaign, campaign, WAITING)
+    damage(scheduler)
+    names = ("c-1", POISONED)
+    opened: dict[str, Any] = {"tenant_id": "acme", "event_type": "opened"}
+    events = [{**opened, "campaign_id": name} for name in names]
+    with scheduler.database.engine.connect() as connection, connection.begin(), pytest.raises(SchedulerError):
+        scheduler.campaigns.process_events(events, connection)
+
+    assert query(scheduler, "SELECT count(*) FROM campaign_events") == [(0,)]
+    assert scheduler.campaigns.process_event(**events[0]).outcome == "transitioned"
