@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Integer, Text, and_, bindparam, case, func, literal_column, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from scheduler.domain.errors import InvalidInputError
 from scheduler.store.database import Database, Transaction
 from scheduler.store.rows import RowSource, look_up
 
@@ -74,8 +75,9 @@ class Events:
         message = self._messages.c
         hashed = func.hashtextextended(message.tenant_id.concat("\x1f").concat(message.message_id), 0)
         exclusive, shared = func.pg_advisory_xact_lock(hashed), func.pg_advisory_xact_lock_shared(hashed)
-        self._lock_messages = select(case((message.message_id == "", shared), else_=exclusive))
-        self._lock_tenants = select(exclusive)
+        isolation = func.current_setting("transaction_isolation")
+        self._lock_messages = select(isolation, case((message.message_id == "", shared), else_=exclusive))
+        self._lock_tenants = select(isolation, exclusive)
         make = postgresql.insert if database.is_postgresql else sqlite.insert
         self._insert = (
             make(self._table)
@@ -145,6 +147,8 @@ class Events:
 
         To be taken before any campaign is locked. A few are locked one by one beside others of their tenant, many with
         all of their tenant; everybody in the same order. SQLite has one writer at a time anyway.
+
+        Raises InvalidInputError for a caller's transaction that goes on seeing what was there before.
         """
         wanted = set(messages)
         if not wanted or not transaction.database.is_postgresql:
@@ -153,7 +157,10 @@ class Events:
         (statement, rows) = (self._lock_messages, tenants | wanted)
         if len(wanted) > MOST_MESSAGE_LOCKS:
             (statement, rows) = (self._lock_tenants, tenants)
-        transaction.connection.execute(statement, self._messages.bind(sorted(rows)))
+        isolation = transaction.connection.execute(statement, self._messages.bind(sorted(rows))).all()[0][0]
+        if isolation != "read committed":
+            remedy = "use READ COMMITTED: an event and the confirmation of its mail must see each other"
+            raise InvalidInputError("connection", isolation.upper(), remedy)
 
     def forget_metadata(self, transaction: Transaction, contact: Key, campaigns: Iterable[Key]) -> bool:
         """Remove what was said beside the events of a contact and its campaigns; whether the contact had any itself."""

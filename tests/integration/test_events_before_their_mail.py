@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from scheduler import SendRequest, SendResult
+from scheduler import InvalidInputError, SendRequest, SendResult
 from tests.integration.conftest import OpenScheduler
 from tests.support.scheduling import query
 from tests.support.stage import Stage
@@ -192,6 +192,24 @@ def test_an_event_and_the_confirmation_of_its_mail_never_wait_for_each_other(
     assert failures == []
     assert stored(stage) == [("e-1", "c-1", "transitioned")]
     assert stage.node("c-1") == "b"
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_transaction_that_cant_see_the_confirmation_is_refused(
+    postgresql_url: str, open_scheduler: OpenScheduler, level: str
+) -> None:
+    """Else the event would be kept for a confirmation that has been already."""
+    stage = Stage(open_scheduler, postgresql_url)
+    stage.enroll(MAIL, NEXT)
+    key = stage.action(1, "sent").dedupe_key
+    engine = stage.ts.database.engine.execution_options(isolation_level=level)
+    with engine.connect() as connection, connection.begin():
+        connection.execute(text("SELECT count(*) FROM scheduled_actions"))
+        stage.sm.confirm_send(key, NOON, "m-1")
+        with pytest.raises(InvalidInputError, match=f"connection: '{level}'"):
+            stage.sm.process_event("acme", "opened", "m-1", event_id="e-1", connection=connection)
+    assert stored(stage) == []
+    assert stage.sm.process_event("acme", "opened", "m-1", event_id="e-1").outcome == "transitioned"
 
 
 def test_many_unknown_messages_take_few_locks(postgresql_url: str, open_scheduler: OpenScheduler) -> None:
