@@ -188,7 +188,7 @@ class CampaignStateManager:
     ) -> bool:
         """Say that a mail went out, for applications that send by themselves. False when the send is unknown.
 
-        The visit's anchor and timeouts move to `sent_at`. Saying it again changes nothing.
+        The visit's anchor and timeouts move to `sent_at`. Saying it again only adds a message id that was missing.
         """
         key = (tenant_of(job_id), job_id)
         mail = None if message_id is None else require_id("message_id", message_id)

@@ -56,7 +56,10 @@ class Confirmations:
         return completed, [one for one in sent if one[0].campaign_key in busy]
 
     def by_application(self, transaction: Transaction, key: Key, result: SendResult) -> bool:
-        """For an application that sends by itself; False when there is no such send. A repeat changes nothing."""
+        """For an application that sends by itself; False when there is no such send.
+
+        A repeat changes nothing, but for a message id that was missing: what came for it before is applied then.
+        """
         action = self._stores.actions.find(transaction, key)
         if action is None:
             return False
@@ -70,6 +73,10 @@ class Confirmations:
             self._stores.settlements.complete_sent_unheld(transaction, _completions(transaction, sent))
             self._decide(transaction, sent, locked)
             self._intake.take_waiting(transaction, _messages(sent))
+        elif action.message_id is None and result.message_id is not None:
+            known = [(action, SendResult(result.message_id, action.sent_at))]
+            self._stores.settlements.note_sent(transaction, _completions(transaction, known))
+            self._intake.take_waiting(transaction, _messages(known))
         return True
 
     def _decide(self, transaction: Transaction, sent: Sequence[Sent], campaigns: dict[Key, Campaign]) -> None:

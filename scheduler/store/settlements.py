@@ -72,7 +72,7 @@ class Settlements:
         # A mail that went out is done, also when its campaign was paused (and perhaps resumed) meanwhile.
         self._complete_sent = self._completing(self._done, self._held_as(self._done, *UNFINISHED))
         self._complete_unheld = self._completing(self._over, self._of_key(self._over, *UNFINISHED))
-        self._note_sent = self._note_sent_statement()
+        self._note_statement = self._note_sent_statement()
         self._give_back = self._give_back_statement()
         actions = self._table.c
         key_columns, held = [actions.tenant_id, actions.dedupe_key], self._held_as(self._held, CLAIMED)
@@ -85,12 +85,12 @@ class Settlements:
 
     def complete_sent(self, transaction: Transaction, owner: str, completions: Sequence[Completion]) -> set[Key]:
         """Finish sends still claimed by `owner`; each gets its message id and sent time, whoever holds it by now."""
-        self._note(transaction, completions)
+        self.note_sent(transaction, completions)
         return self._complete_as(transaction, self._complete_sent, owner, completions)
 
     def complete_sent_unheld(self, transaction: Transaction, completions: Sequence[Completion]) -> set[Key]:
         """The same whoever claimed them: for an application that sends by itself, with the campaigns locked."""
-        self._note(transaction, completions)
+        self.note_sent(transaction, completions)
         return self.complete_unheld(transaction, completions)
 
     def complete_unheld(self, transaction: Transaction, completions: Sequence[Completion]) -> set[Key]:
@@ -154,11 +154,12 @@ class Settlements:
         rows = [(*_claim(done.action, owner), done.outcome) for done in completions]
         return self._run(transaction, statement, self._done.bind(rows))
 
-    def _note(self, transaction: Transaction, completions: Sequence[Completion]) -> None:
+    def note_sent(self, transaction: Transaction, completions: Sequence[Completion]) -> None:
+        """Store message id and sent time of mails, whatever became of their sends; an id isn't replaced by none."""
         rows = [(*done.action.key, done.message_id, done.sent_at) for done in completions]
         if rows:
             parameters = {**self._mails.bind(rows), "at": transaction.now}
-            transaction.connection.execute(self._note_sent, parameters)
+            transaction.connection.execute(self._note_statement, parameters)
 
     @staticmethod
     def _run(transaction: Transaction, statement: Any, rows: dict[str, Any]) -> set[Key]:

@@ -243,3 +243,18 @@ def test_an_event_among_many_at_the_moment_of_the_confirmation_is_never_stranded
         stage.sm.confirm_send(key, NOON, f"m-{number}")
         thread.join(30)
         assert stage.node(campaign) == "b"
+
+
+def test_a_message_id_told_after_the_confirmation_brings_what_waited_for_it(stage: Stage) -> None:
+    """An unsubscribe told by that id alone must not be lost, nor may the first sent time."""
+    stage.enroll(MAIL, NEXT)
+    key = stage.action(1, "sent").dedupe_key
+    assert stage.sm.confirm_send(key, NOON) is True
+    stage.clock.advance("PT1H")
+    assert stage.sm.process_event("acme", "unsubscribed", "m-1", event_id="e-1").outcome == "unknown_campaign"
+    assert stage.sm.confirm_send(key, NOON + HOUR, "m-1") is True
+    assert stage.campaign().status == "stopped"
+    send = stage.action(1, "sent")
+    assert (send.message_id, send.sent_at) == ("m-1", NOON)
+    assert stage.sm.confirm_send(key, NOON + HOUR, "m-2") is True
+    assert stage.action(1, "sent").message_id == "m-1", "a second id doesn't replace the first"
