@@ -157,16 +157,23 @@ class Refusing(BaseExecutor):  # type: ignore[misc]
 
 @contextmanager
 def replaced_executor(scheduler: TimeoutScheduler, executor: BaseExecutor | None) -> Iterator[None]:
-    """Another executor under the alias of timeouts (None: none at all), and then the right one again."""
+    """Another executor under the alias of timeouts (None: none at all), and then the right one again.
+
+    Between two turns of the loop, which holds this lock through each: an executor started anew in the middle of one
+    forgets what it was just given.
+    """
     apscheduler = scheduler.apscheduler
-    right = apscheduler._lookup_executor(ALIAS)  # noqa: SLF001 - there is no other way to ask
-    apscheduler.remove_executor(ALIAS, shutdown=False)
-    if executor is not None:
-        apscheduler.add_executor(executor, ALIAS)
+    between_turns = apscheduler._jobstores_lock  # noqa: SLF001 - there is no other way to ask
+    right = apscheduler._lookup_executor(ALIAS)  # noqa: SLF001 - the same
+    with between_turns:
+        apscheduler.remove_executor(ALIAS, shutdown=False)
+        if executor is not None:
+            apscheduler.add_executor(executor, ALIAS)
     yield
-    if executor is not None:
-        apscheduler.remove_executor(ALIAS)
-    apscheduler.add_executor(right, ALIAS)
+    with between_turns:
+        if executor is not None:
+            apscheduler.remove_executor(ALIAS)
+        apscheduler.add_executor(right, ALIAS)
 
 
 @pytest.mark.parametrize(
