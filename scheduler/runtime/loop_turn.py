@@ -137,8 +137,9 @@ class LoopTurn:
 
     def _look_ahead(self) -> NextDue:
         with self._stores.database.reading() as transaction:
-            self._known = self._stores.claims.next_due(transaction)
-        return self._known
+            known = self._stores.claims.next_due(transaction)
+        self._known = known  # only now: a connection that broke at the end would pass for one that recovered
+        return known
 
     def _next_turn(self, now: datetime, latest: datetime) -> datetime:
         """The earliest due instant of a lane with room, by this machine's clock; for others a completion wakes."""
