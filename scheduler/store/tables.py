@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     Dialect,
@@ -100,6 +101,18 @@ class Tables:
             _required("created_at", Instant),
             PrimaryKeyConstraint("installation_id"),
         )
+        self.instances = self._table(
+            "timeout_scheduler_instances",
+            _required("instance_id"),
+            _required("instance_name"),
+            _required("process_id", Integer),
+            _optional("process_mark"),
+            _optional("presence", BigInteger().with_variant(Integer(), "sqlite")),
+            _required("started_at", Instant),
+            _required("seen_at", Instant),
+            _optional("stopped_at", Instant),
+            PrimaryKeyConstraint("instance_id"),
+        )
         self.campaign_plans = self._table(
             "campaign_plans",
             _required("tenant_id"),
@@ -171,7 +184,7 @@ class Tables:
         return Table(name, self.metadata, *items)
 
     def _contact_campaigns(self) -> Table:
-        return self._table(
+        table = self._table(
             "contact_campaigns",
             _required("tenant_id"),
             _required("campaign_id"),
@@ -198,6 +211,9 @@ class Tables:
             # All campaigns of one contact: what stops with an unsubscribe.
             Index("ix_contact_campaigns_contact", "tenant_id", "contact_id"),
         )
+        # What ended, the longest ago first: what retention removes.
+        _partial("ix_contact_campaigns_completed", text("completed_at IS NOT NULL"), table.c.completed_at)
+        return table
 
     def _scheduled_actions(self) -> Table:
         table = self._table(
