@@ -6,7 +6,7 @@ Stock APScheduler keeps jobs in a list in memory until it is started, and looks 
 from __future__ import annotations
 
 import threading
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any, Final, Protocol
 
 from apscheduler.events import EVENT_JOB_MODIFIED, EVENT_JOB_REMOVED, JobEvent
@@ -22,6 +22,7 @@ from apscheduler.schedulers.base import (
 
 from scheduler.domain.errors import InvalidInputError
 from scheduler.runtime.job_store import TimeoutJobStore
+from scheduler.telemetry.log import emit
 
 ALIAS: Final = "outreach:timeout"
 SEND_ALIAS: Final = "outreach:send"
@@ -55,8 +56,9 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
     _event: threading.Event | None
     _thread: threading.Thread | None
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, lifecycle: Lifecycle, longest_sleep: timedelta) -> None:
         self._lifecycle = lifecycle
+        self._longest_sleep = longest_sleep.total_seconds()
         super().__init__(timezone=UTC)
 
     def use(self, store: TimeoutJobStore) -> None:
@@ -87,6 +89,19 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
             super().shutdown(wait=False)
         finally:
             self._lifecycle.after_stop()
+
+    def _process_jobs(self) -> float:
+        """One turn of the loop. Whatever happens in it, the next one comes, and within the longest sleep.
+
+        APScheduler's own ends the loop's thread with any error of its job store's but one, and computes its sleep from
+        the wall clock, which may have jumped.
+        """
+        try:
+            wait: float | None = super()._process_jobs()
+        except BaseException as error:  # noqa: BLE001 - the loop goes on
+            emit("loop.error", error=f"{type(error).__name__}: {error}")
+            return self._longest_sleep
+        return self._longest_sleep if wait is None else min(wait, self._longest_sleep)
 
     def wakeup(self) -> None:
         """Let the loop turn now."""

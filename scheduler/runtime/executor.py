@@ -17,9 +17,10 @@ from apscheduler.executors.base import BaseExecutor
 from scheduler.domain.action import ScheduledAction
 from scheduler.domain.errors import DatabaseUnavailableError
 from scheduler.runtime.claimed_job import ClaimedJob, Submitted
+from scheduler.runtime.database_watch import DatabaseWatch
+from scheduler.runtime.in_hand import InHand
 from scheduler.runtime.shift import Batch, Shift
 from scheduler.service.results import Ended
-from scheduler.telemetry.log import emit
 
 _FIRST_RETRY: Final = 0.1
 _LONGEST_RETRY: Final = 2.0
@@ -28,12 +29,26 @@ Fire = Callable[[Sequence[ScheduledAction]], list[Ended]]
 
 
 class BatchExecutor(BaseExecutor):  # type: ignore[misc]
-    """Fires batches of up to `batch_size` in `workers` threads; takes one batch more than it has workers."""
+    """Fires batches of up to `batch_size` in `workers` threads; takes one batch more than it has workers.
 
-    def __init__(self, fire: Fire, workers: int, batch_size: int, name: str, jobstore_alias: str) -> None:
+    A claim leaves `in_hand` when it is worked off, and also when it never will be.
+    """
+
+    def __init__(
+        self,
+        fire: Fire,
+        workers: int,
+        batch_size: int,
+        name: str,
+        jobstore_alias: str,
+        in_hand: InHand,
+        watch: DatabaseWatch,
+    ) -> None:
         super().__init__()
         self.batch_size = batch_size
         self._fire = fire
+        self._in_hand = in_hand
+        self._watch = watch
         self._workers = workers
         self._name = name
         self._jobstore_alias = jobstore_alias
@@ -47,18 +62,13 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         if self._shift is not None:
             self._shift.end()
         self._incoming = []
-        self._shift = Shift(self._run, scheduler.wakeup, self._workers, self._name)
+        self._shift = Shift(self._run, self._finish, self._workers, self._name)
 
     @property
     def free(self) -> int:
         """How many more actions may be claimed for this executor."""
         shift = self._shift
         return 0 if shift is None or shift.stopping.is_set() else max(self._capacity - shift.outstanding, 0)
-
-    def is_firing(self, job_id: str) -> bool:
-        """Whether a worker has this action, or will."""
-        shift = self._shift
-        return shift is not None and shift.is_busy_with(job_id)
 
     def submit_job(self, job: ClaimedJob, run_times: list[datetime]) -> None:
         """Collect a claimed job. `max_instances` doesn't apply: the claim keeps an action single."""
@@ -77,6 +87,16 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
             shift.submit(collected[start : start + self.batch_size])
         return {one.job_id for one in collected}
 
+    def discard(self) -> None:
+        """Forget what was collected and never sealed."""
+        self._incoming = []
+
+    def _finish(self, batch: Batch, *, was_begun: bool) -> None:
+        self._in_hand.drop([one.job.action for one in batch])
+        if not was_begun:
+            self._in_hand.is_in_doubt = True
+        self._scheduler.wakeup()
+
     def _run(self, shift: Shift, batch: Batch) -> None:
         ended = self._fire_until_answered([one.job.action for one in batch], shift.stopping)
         results = {one.action.dedupe_key: one for one in ended}
@@ -91,8 +111,9 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
             try:
                 return self._fire(actions)
             except DatabaseUnavailableError as error:
-                emit("database.unavailable", error=str(error), waiting=len(actions))
+                self._watch.failed(error)
                 if stopping.wait(delay):
+                    self._in_hand.is_in_doubt = True
                     return []
                 delay = min(delay * 2, _LONGEST_RETRY)
 

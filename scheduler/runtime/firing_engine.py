@@ -9,15 +9,18 @@ from datetime import datetime
 from pathlib import Path
 
 from scheduler.domain.action import ActionType, ScheduledAction, TimeoutJob
-from scheduler.domain.errors import InvalidInputError, SchedulerError
+from scheduler.domain.errors import DatabaseUnavailableError, InvalidInputError, SchedulerError
 from scheduler.domain.sending import SendHandler
 from scheduler.runtime.campaign_scheduler import ALIAS, SEND_ALIAS, CampaignScheduler
+from scheduler.runtime.database_watch import DatabaseWatch
 from scheduler.runtime.executor import BatchExecutor
 from scheduler.runtime.file_lock import FileLock
 from scheduler.runtime.forking import watch
 from scheduler.runtime.job_store import TimeoutJobStore
 from scheduler.runtime.jobs import JobMaker
+from scheduler.runtime.keeping import Keeping
 from scheduler.runtime.loop_turn import Lane, LoopTurn
+from scheduler.runtime.own_claims import OwnClaims
 from scheduler.service.firing import Firing
 from scheduler.service.owner import Owner
 from scheduler.service.persist import DecisionWriter
@@ -54,7 +57,10 @@ class FiringEngine:
         self._is_drained = True
         self._firing = Firing(stores, state_manager, settings, metrics, self.owner)
         self._fire_of: dict[ActionType, Fire] = {ActionType.TIMEOUT: self._firing.fire}
-        self.apscheduler = CampaignScheduler(self)
+        self._claims = OwnClaims(stores, settings, self.owner)
+        self._watch = DatabaseWatch(metrics)
+        self._keeping = Keeping(stores, settings, self.owner, self._claims, self._watch, self.wakeup)
+        self.apscheduler = CampaignScheduler(self, settings.poll_interval)
         lanes = [self._lane(ActionType.TIMEOUT, self._firing.fire, settings.workers, settings.batch_size, ALIAS)]
         if send_handler is not None:
             writer = DecisionWriter(stores, settings.timeout_grace, metrics)
@@ -62,15 +68,20 @@ class FiringEngine:
             self._fire_of[ActionType.SEND] = sends.send
             lanes.append(self._lane(ActionType.SEND, sends.send, settings.send_workers, sends.batch_size, SEND_ALIAS))
         self._lanes = lanes
-        self.turn = LoopTurn(stores, lanes, settings, metrics, self.owner)
+        self.turn = LoopTurn(stores, lanes, settings, metrics, self._claims, self._watch)
         jobs = JobMaker(fire or self.fire, ALIAS, SEND_ALIAS)
         self.apscheduler.use(TimeoutJobStore(timeouts, jobs, self.turn))
         watch(self)
 
     def _lane(self, action_type: ActionType, fire: Fire, workers: int, batch_size: int, alias: str) -> Lane:
-        executor = BatchExecutor(fire, workers, batch_size, alias, ALIAS)
+        executor = BatchExecutor(fire, workers, batch_size, alias, ALIAS, self._claims.in_hand, self._watch)
         self.apscheduler.add_executor(executor, alias)
         return Lane(action_type, executor)
+
+    def wakeup(self) -> None:
+        """Let the loop turn now, if it turns at all."""
+        if self.apscheduler.running:
+            self.apscheduler.wakeup()
 
     def fire(
         self,
@@ -96,12 +107,10 @@ class FiringEngine:
             node_visit=node_visit,
         )
         with self._alone():
-            with self._stores.database.transaction() as transaction:
-                key = (job.tenant_id, job.dedupe_key)
-                action = self._stores.claims.claim_one(transaction, key, self.owner.id, self._settings.lease)
+            action = self._claims.claim_one((job.tenant_id, job.dedupe_key))
             if action is None:
                 raise SchedulerError(f"{job.dedupe_key} is not due, not pending, or being fired by somebody else")
-            (ended,) = self._firing.fire([action]) or [Ended(action, "gone")]
+            (ended,) = self._fire_in_hand(self._firing.fire, [action])
         if ended.error is not None:
             raise ended.error
         return ended.outcome or "gone"
@@ -111,7 +120,7 @@ class FiringEngine:
         require_current(self._stores.database)
         total = 0
         with self._alone():
-            self._recover_expired()
+            self._keeping.recover()
             while True:
                 ended = [one for kind in (ActionType.SEND, ActionType.TIMEOUT) for one in self._fire_due(kind)]
                 total += sum(1 for one in ended if one.is_final)
@@ -120,26 +129,29 @@ class FiringEngine:
 
     def _fire_due(self, action_type: ActionType) -> list[Ended]:
         fire = self._fire_of.get(action_type)
-        if fire is None:
-            return []
-        claimed = self._claim(action_type)
-        return fire(claimed) or [Ended(action, "gone") for action in claimed]
+        return [] if fire is None else self._fire_in_hand(fire, self._claim(action_type))
 
     def _claim(self, action_type: ActionType) -> Sequence[ScheduledAction]:
         """A batch of what is due; what is paused gives way to what comes behind it."""
-        size = self._settings.batch_size
         while True:
-            with self._stores.database.transaction() as transaction:
-                claimed = self._stores.claims.claim(transaction, action_type, size, self.owner.id, self._settings.lease)
+            claimed = self._claims.claim(action_type, self._settings.batch_size)
             if claimed or not claimed.held:
                 return claimed
 
+    def _fire_in_hand(self, fire: Fire, claimed: Sequence[ScheduledAction]) -> list[Ended]:
+        """Fire what was claimed in this thread; what an error leaves over waits for its lease."""
+        try:
+            return fire(claimed) or [Ended(action, "gone") for action in claimed]
+        finally:
+            self._claims.in_hand.drop(claimed)
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """On SQLite, as the one process that fires."""
+        """On SQLite, as the one process that fires. Leases are extended meanwhile."""
         self._take_lock()
         try:
-            yield
+            with self._keeping.renewal():
+                yield
         finally:
             self._release_lock()
 
@@ -160,18 +172,12 @@ class FiringEngine:
         if self._lock is not None:
             self._lock.release()
 
-    def _recover_expired(self) -> None:
-        """Claims past their lease are due again, those of an earlier call here too."""
-        with self._stores.database.transaction() as transaction:
-            recovered = self._stores.claims.release_expired(transaction, but_not_of="")
-        if recovered:
-            emit("claims.recovered", count=recovered)
-
     def before_start(self) -> None:
         """Raises SchemaOutdatedError, AlreadyRunningError, DatabaseUnavailableError; nothing is taken then."""
         require_current(self._stores.database)
         self._take_lock()
         self.turn.enable()
+        self._keeping.start()
         emit("scheduler.started", instance=self.owner.id, database=self._stores.database.dialect_name)
 
     def stop_claiming(self) -> None:
@@ -193,6 +199,7 @@ class FiringEngine:
 
     def after_stop(self) -> None:
         """Hand back what was claimed, and let the file go."""
+        self._keeping.stop()
         self._hand_back()
         self._release_lock()
         emit("scheduler.stopped", instance=self.owner.id)
@@ -202,6 +209,9 @@ class FiringEngine:
         self.owner.renew()
         self._stores.database.forget_parent()
         self.apscheduler.forget_parent()
+        self._keeping.forget_parent()
+        self._claims.in_hand.forget_parent()
+        self._watch.forget_parent()
         for lane in self._lanes:
             lane.executor.forget_parent()
         if self._lock is not None:
@@ -210,13 +220,11 @@ class FiringEngine:
     def _hand_back(self) -> None:
         """What is still claimed is due again at once; where the database is away, when its lease ends."""
         try:
-            with self._stores.database.transaction() as transaction:
-                handed_back = self._stores.claims.release_own(transaction, self.owner.id, sends=self._is_drained)
+            self._claims.hand_back_all(sends=self._is_drained)
+        except DatabaseUnavailableError as error:
+            self._watch.failed(error)
         except SchedulerError as error:
-            emit("database.unavailable", error=str(error))
-            return
-        if handed_back:
-            emit("claims.handed_back", count=handed_back)
+            emit("maintenance.error", error=str(error))
 
 
 def _file_lock(stores: Stores, owner: Owner) -> FileLock | None:

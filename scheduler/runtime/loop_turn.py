@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
-from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction
+from scheduler.domain.action import ActionType, ScheduledAction
 from scheduler.domain.errors import DatabaseUnavailableError
+from scheduler.runtime.clock_watch import ClockWatch
+from scheduler.runtime.database_watch import DatabaseWatch
 from scheduler.runtime.executor import BatchExecutor
-from scheduler.service.owner import Owner
+from scheduler.runtime.own_claims import OwnClaims
 from scheduler.settings import Settings
 from scheduler.store.claims import NextDue
-from scheduler.store.settlements import Return
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
@@ -41,13 +42,21 @@ class LoopTurn:
     """
 
     def __init__(
-        self, stores: Stores, lanes: Sequence[Lane], settings: Settings, metrics: Metrics, owner: Owner
+        self,
+        stores: Stores,
+        lanes: Sequence[Lane],
+        settings: Settings,
+        metrics: Metrics,
+        claims: OwnClaims,
+        watch: DatabaseWatch,
     ) -> None:
         self._stores = stores
         self._lanes = lanes
         self._settings = settings
         self._metrics = metrics
-        self._owner = owner
+        self._claims = claims
+        self._watch = watch
+        self._clock_watch = ClockWatch(metrics)
         self._is_enabled = False
         self._handed: dict[str, ScheduledAction] = {}
         self._claimed: list[ScheduledAction] = []
@@ -57,15 +66,14 @@ class LoopTurn:
         self._has_held = False
         self._fruitless_turns = 0
         self._known: NextDue | None = None
-        self._next_recovery = 0.0
-        self._is_up = True
+        self._next_reconciliation = 0.0
         self.last_turn = time.monotonic()
 
     def enable(self) -> None:
         """Claim from now on."""
         self._expected = {}
         self._fruitless_turns = 0
-        self._next_recovery = 0.0
+        self._next_reconciliation = 0.0
         self._is_enabled = True
 
     def disable(self) -> None:
@@ -78,7 +86,7 @@ class LoopTurn:
 
     def claim(self) -> list[ScheduledAction]:
         """Claim what is due, as much as the executors take. Never raises."""
-        self._claimed = []
+        self._give_back_unsealed()
         self._known = None
         self._more = False
         self._has_claimed = False
@@ -91,10 +99,7 @@ class LoopTurn:
     def finish(self) -> datetime:
         """Hand what was submitted to the workers, give back the rest, and say when to turn again. Never raises."""
         submitted = {job_id for lane in self._lanes for job_id in lane.executor.seal()}
-        left = [action for action in self._claimed if action.dedupe_key not in submitted]
-        if left:
-            self._guarded(lambda: self._give_back(left))
-        self._handed = {}
+        self._give_back_but(submitted)
         is_fruitful = bool(submitted) or self._has_held
         if is_fruitful or not self._has_claimed:
             self._fruitless_turns = 0
@@ -110,8 +115,22 @@ class LoopTurn:
             return now
         return self._guarded(lambda: self._next_turn(now, latest)) or latest
 
+    def _give_back_unsealed(self) -> None:
+        """A turn that an error ended before it was finished: nobody will work on what it had claimed."""
+        for lane in self._lanes:
+            lane.executor.discard()
+        self._give_back_but(())
+
+    def _give_back_but(self, submitted: Iterable[str]) -> None:
+        """What APScheduler was given but didn't submit is due again at once."""
+        taken = frozenset(submitted)
+        left = [action for action in self._claimed if action.dedupe_key not in taken]
+        self._claimed, self._handed = [], {}
+        if left:
+            self._guarded(lambda: self._claims.give_back(left))
+
     def _claim_due(self) -> None:
-        self._recover()
+        self._reconcile()
         lanes = [lane for lane in self._lanes if lane.executor.free > 0]
         now = self._stores.database.real_clock.now()
         due = [lane for lane in lanes if self._expected.get(lane.action_type, _NEVER) <= now]
@@ -124,10 +143,7 @@ class LoopTurn:
     def _claim_for(self, lane: Lane) -> None:
         most = min(lane.executor.free, lane.executor.batch_size)
         self._has_claimed = True
-        with self._stores.database.transaction() as transaction:
-            claimed = self._stores.claims.claim(
-                transaction, lane.action_type, most, self._owner.id, self._settings.lease
-            )
+        claimed = self._claims.claim(lane.action_type, most)
         self._known = None
         self._claimed += claimed
         self._has_held = self._has_held or claimed.held > 0
@@ -136,8 +152,13 @@ class LoopTurn:
             self._more = self._more or lane.executor.free > len(claimed)
 
     def _look_ahead(self) -> NextDue:
+        clock = self._stores.database.real_clock
         with self._stores.database.reading() as transaction:
+            before = clock.now()
             known = self._stores.claims.next_due(transaction)
+            after = clock.now()
+        if self._stores.database.clock is None:
+            self._clock_watch.compare(before, known.now, after)
         self._known = known  # only now: a connection that broke at the end would pass for one that recovered
         return known
 
@@ -159,46 +180,24 @@ class LoopTurn:
             return min(now + backed_off, latest)
         return soonest
 
-    def _give_back(self, left: Sequence[ScheduledAction]) -> None:
-        """What APScheduler was given but didn't submit is due again at once."""
-        with self._stores.database.transaction() as transaction:
-            returns = [Return(action, ActionStatus.PENDING, action.run_at, action.attempts) for action in left]
-            self._stores.settlements.give_back(transaction, self._owner.id, returns)
-        emit("claims.handed_back", count=len(left))
-
-    def _recover(self) -> None:
-        """Claims past their lease are due again, our own too where memory doesn't know them; four times per lease."""
-        if time.monotonic() < self._next_recovery:
-            return
-        self._next_recovery = time.monotonic() + self._settings.lease.total_seconds() / 4
-        with self._stores.database.transaction() as transaction:
-            recovered = self._stores.claims.release_expired(transaction, self._owner.id)
-            forgotten = [
-                Return(action, ActionStatus.PENDING, action.run_at, action.attempts)
-                for action in self._stores.claims.expired_own(transaction, self._owner.id)
-                if not any(lane.executor.is_firing(action.dedupe_key) for lane in self._lanes)
-            ]
-            recovered += len(self._stores.settlements.give_back(transaction, self._owner.id, forgotten))
-        if recovered:
-            emit("claims.recovered", count=recovered)
+    def _reconcile(self) -> None:
+        """At once when in doubt, else four times per lease."""
+        now = time.monotonic()
+        if self._claims.is_in_doubt or now >= self._next_reconciliation:
+            self._claims.reconcile()
+            self._next_reconciliation = now + self._settings.lease.total_seconds() / 4
 
     def _guarded(self, work: Callable[[], Result]) -> Result | None:
-        """The loop must go on whatever happens: a database that is away is said once, anything else is an error."""
+        """The loop must go on whatever happens."""
         try:
             result = work()
         except DatabaseUnavailableError as error:
-            if self._is_up:
-                emit("database.unavailable", error=str(error))
-            self._is_up = False
-            self._metrics.database_is_up(up=False)
+            self._watch.failed(error)
             return None
         except Exception as error:  # noqa: BLE001 - the loop guard
             emit("loop.error", error=f"{type(error).__name__}: {error}")
             return None
-        if not self._is_up:
-            emit("database.recovered")
-        self._is_up = True
-        self._metrics.database_is_up(up=True)
+        self._watch.answered()
         return result
 
 

@@ -6,11 +6,19 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
+from typing import Protocol
 
 from scheduler.runtime.claimed_job import Submitted
 from scheduler.telemetry.log import emit
 
 Batch = Sequence[Submitted]
+
+
+class Done(Protocol):
+    """What is called when a thread is through with a batch, also with one that the end of the shift kept it from."""
+
+    def __call__(self, batch: Batch, *, was_begun: bool) -> None:
+        """Called in the thread that worked."""
 
 
 class Shift:
@@ -20,7 +28,7 @@ class Shift:
     so that one that hangs in somebody's code can't keep the process from leaving.
     """
 
-    def __init__(self, work: Callable[[Shift, Batch], None], done: Callable[[], None], threads: int, name: str) -> None:
+    def __init__(self, work: Callable[[Shift, Batch], None], done: Done, threads: int, name: str) -> None:
         self.stopping = threading.Event()
         self._work = work
         self._done = done
@@ -39,11 +47,6 @@ class Shift:
         """How many jobs were submitted and aren't done."""
         with self._changed:
             return self._outstanding.total()
-
-    def is_busy_with(self, job_id: str) -> bool:
-        """Whether a thread has this job, or will."""
-        with self._changed:
-            return job_id in self._outstanding
 
     def submit(self, batch: Batch) -> None:
         """Have a batch worked on."""
@@ -65,8 +68,9 @@ class Shift:
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
+            is_over = self._is_over
             try:
-                if not self._is_over:
+                if not is_over:
                     self._work(self, batch)
             except BaseException as error:  # noqa: BLE001 - a thread must outlive whatever a batch does to it
                 emit("loop.error", error=f"{type(error).__name__}: {error}")
@@ -74,4 +78,4 @@ class Shift:
                 self._outstanding.subtract(one.job_id for one in batch)
                 self._outstanding = +self._outstanding
                 self._changed.notify_all()
-            self._done()
+            self._done(batch, was_begun=not is_over)

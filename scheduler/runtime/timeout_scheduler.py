@@ -53,7 +53,12 @@ class TimeoutScheduler:
             raise InvalidInputError("engine", engine, "give database_url or engine, not both")
         if engine is None:
             url = database_url or _configured_url(self.settings)
-            used = create_database_engine(url, _pool_size(self.settings))
+            used = create_database_engine(
+                url,
+                _pool_size(self.settings),
+                database_timeout=self.settings.database_timeout,
+                idle_limit=self.settings.lease,
+            )
         else:
             used = join_engine(engine)
         self._database = Database(used, self.settings.schema_name, clock)
@@ -68,6 +73,8 @@ class TimeoutScheduler:
         manager = self._campaigns if chosen is None else load_state_manager("state_manager", chosen)
         self._engine = FiringEngine(stores, self._timeouts, manager, handler, self.settings, self.metrics, self.fire)
         self._database.wake = self._wake_for
+        self._database.fires_here = lambda: self.apscheduler.running
+        self._database.notice = self.settings.poll_interval
 
     @property
     def apscheduler(self) -> CampaignScheduler:

@@ -23,6 +23,7 @@ from scheduler.service.confirming import Confirmations, Sent
 from scheduler.service.event_intake import EventIntake
 from scheduler.service.failed_sends import FailedSends
 from scheduler.service.last_look import LastLook, Ready
+from scheduler.service.lease_clock import lease_clock
 from scheduler.service.owner import Owner
 from scheduler.service.persist import DecisionWriter
 from scheduler.service.results import Ended
@@ -36,6 +37,8 @@ from scheduler.telemetry.metrics import Metrics
 Key = tuple[str, str]
 
 SMALLEST_BATCH: Final = 1
+# In seconds. A lease so short that a look alone takes half of it protects nothing.
+_SHORTEST_FRESHNESS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Sends:
         self._metrics = metrics
         self._owner = owner
         self._lease = settings.lease
+        self._fresh_for = max(settings.lease.total_seconds() / 2, _SHORTEST_FRESHNESS)
         self._last_look = LastLook(stores, writer, metrics)
         self._failed = FailedSends(stores, writer, settings, metrics)
         self._confirmations = Confirmations(stores, writer, EventIntake(stores, writer, metrics))
@@ -83,10 +87,28 @@ class Sends:
 
     def _send_together(self, claimed: Sequence[ScheduledAction]) -> list[Ended]:
         sent = [(action, self._unconfirmed[action.key]) for action in claimed if action.key in self._unconfirmed]
-        ready, ended = self._prepare_apart([action for action in claimed if action.key not in self._unconfirmed])
-        attempts = [_Attempt(action, result=result) for action, result in sent]
-        attempts += [self._try(action, request) for action, request in ready]
-        return ended + self._conclude(attempts)
+        attempts, ended = self._try_all([action for action in claimed if action.key not in self._unconfirmed])
+        return ended + self._conclude([_Attempt(action, result=result) for action, result in sent] + attempts)
+
+    def _try_all(self, waiting: Sequence[ScheduledAction]) -> tuple[list[_Attempt], list[Ended]]:
+        """Look, and hand over what was found fit. Whoever is stopped in between for long has to look again.
+
+        The last look renews the lease. When much of it is over by the time a mail is to go out, the process was
+        stopped or suspended, and somebody else may have the claim by now.
+        """
+        attempts: list[_Attempt] = []
+        ended: list[Ended] = []
+        while waiting:
+            looked_at = lease_clock()
+            ready, over = self._prepare_apart(waiting)
+            ended += over
+            waiting = []
+            for place, (action, request) in enumerate(ready):
+                if lease_clock() - looked_at > self._fresh_for:
+                    waiting = [late for late, _ in ready[place:]]
+                    break
+                attempts.append(self._try(action, request))
+        return attempts, ended
 
     def _prepare_apart(self, claimed: Sequence[ScheduledAction]) -> tuple[list[Ready], list[Ended]]:
         """`_prepare`, so that one that can't be prepared fails alone."""

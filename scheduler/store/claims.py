@@ -38,7 +38,7 @@ from scheduler.store.actions import Key, action_columns, to_action
 from scheduler.store.campaigns import is_held
 from scheduler.store.database import Database, Transaction
 from scheduler.store.pauses import is_wide
-from scheduler.store.rows import RowSource
+from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import CLAIMED, PAUSED, PENDING, still
 from scheduler.store.tables import Instant
 
@@ -77,7 +77,7 @@ class Claims:
         self._columns = action_columns(database.tables)
         self._claim = self._claim_statement()
         self._claim_of_tenant = self._claim_statement(of_tenant=True)
-        claim = {"tenant_id": Text, "dedupe_key": Text, "claim_number": Integer}
+        claim = {"tenant_id": Text, "dedupe_key": Text, "claim_number": Integer, "owner": Text}
         self._renewed = RowSource(database.dialect_name, claim)
         self._renew = self._renew_statement()
         self._claim_key = self._claim_key_statement()
@@ -111,11 +111,14 @@ class Claims:
     def renew(
         self, transaction: Transaction, owner: str, actions: Sequence[ScheduledAction], lease: timedelta
     ) -> set[Key]:
-        """Let claims that `owner` still holds last `lease` from now on; returns their keys. The rows are locked."""
+        """Let claims that `owner` still holds last `lease` from now on; returns their keys. The rows are locked.
+
+        Never waits: a row that somebody has locked is being worked on, and nobody else can take it meanwhile.
+        """
         if not actions:
             return set()
-        rows = self._renewed.bind([(*action.key, action.claim_number) for action in actions])
-        renewed = transaction.connection.execute(self._renew, {**rows, "owner": owner, **self._lease(lease)})
+        rows = self._renewed.bind([(*action.key, action.claim_number, owner) for action in actions])
+        renewed = transaction.connection.execute(self._renew, {**rows, **self._lease(lease)})
         return {(tenant, key) for tenant, key in renewed}
 
     def next_due(self, transaction: Transaction) -> NextDue:
@@ -132,6 +135,13 @@ class Claims:
         """Sends that somebody was given and neither confirmed nor failed in time are due again."""
         is_send = self._table.c.action_type == literal_column("'send'")
         return self._release(transaction, and_(self._table.c.claimed_until < self._real_now(), is_send), **self._real())
+
+    def held_by(self, transaction: Transaction, owner: str) -> list[ScheduledAction]:
+        """All that `owner` holds."""
+        statement = select(*self._columns).where(
+            self._table.c.status == CLAIMED, self._table.c.claimed_by == bindparam("owner")
+        )
+        return [to_action(row) for row in transaction.connection.execute(statement, {"owner": owner})]
 
     def expired_own(self, transaction: Transaction, owner: str) -> list[ScheduledAction]:
         """What `owner` holds past its lease: still at work, or claimed by a statement whose answer was lost."""
@@ -158,6 +168,15 @@ class Claims:
         if not sends:
             own = and_(own, self._table.c.action_type == literal_column("'timeout'"))
         return self._release(transaction, own, owner=owner)
+
+    def release_of(self, transaction: Transaction, owners: Sequence[str], *, sends: bool = True) -> int:
+        """Every claim of these owners is due again. Without `sends`, what may be half sent waits."""
+        if not owners:
+            return 0
+        theirs: Any = self._table.c.claimed_by.in_(bindparam("owners", expanding=True))
+        if not sends:
+            theirs = and_(theirs, self._table.c.action_type == literal_column("'timeout'"))
+        return self._release(transaction, theirs, owners=list(owners))
 
     def _release(self, transaction: Transaction, where: Any, **parameters: Any) -> int:
         """What somebody works on right now, holding its row, is left to him: nobody waits for a worker that hangs."""
@@ -246,18 +265,20 @@ class Claims:
         return update(self._table).where(where).values(values).returning(*self._columns)
 
     def _renew_statement(self) -> Any:
-        """The fence: this owner, this claim."""
+        """The fence: this owner, this claim. Lock: the rows nobody else has locked."""
         actions, given = self._table.c, self._renewed.c
         held = and_(
             actions.tenant_id == given.tenant_id,
             actions.dedupe_key == given.dedupe_key,
             still(actions.status, CLAIMED),
-            actions.claimed_by == bindparam("owner"),
+            actions.claimed_by == given.owner,
             actions.claim_number == given.claim_number,
         )
+        key = [actions.tenant_id, actions.dedupe_key]
+        free = look_up(self._renewed, self._table, key, held, lock=True, skip_locked=True).cte("free")
         return (
             update(self._table)
-            .where(held)
+            .where(actions.tenant_id == free.c.tenant_id, actions.dedupe_key == free.c.dedupe_key)
             .values(claimed_until=self._lease_end())
             .returning(actions.tenant_id, actions.dedupe_key)
         )

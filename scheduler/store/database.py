@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Text, bindparam, func, inspect, select, true
+from sqlalchemy import Connection, Engine, Text, bindparam, func, inspect, literal_column, select, true
 
 from scheduler.domain.errors import DatabaseUnavailableError, InvalidInputError
 from scheduler.domain.timing import Clock, SystemClock
@@ -28,6 +28,10 @@ def _nobody(_instant: datetime) -> None:
     """Nobody fires in this process."""
 
 
+def _never() -> bool:
+    return False
+
+
 __all__ = ["Connection", "Database", "Engine", "Transaction"]
 
 Result = TypeVar("Result")
@@ -35,6 +39,7 @@ Result = TypeVar("Result")
 RACES_LOST: Final = 5
 _INSTALLATION: Final = "timeout_scheduler_installation"
 _CLOCK: Final = select(func.clock_timestamp(type_=Instant))
+_NOTIFY: Final = select(func.pg_notify(bindparam("channel", type_=Text), literal_column("''")))
 _CURRENT_LOCK_TIMEOUT: Final = select(func.current_setting("lock_timeout"))
 _LOCK_TIMEOUT: Final = select(func.set_config("lock_timeout", bindparam("lock_timeout", type_=Text), true()))
 
@@ -47,6 +52,7 @@ class Transaction:
         self.connection = connection
         self._now: datetime | None = None
         self._callbacks: list[Callable[[], None]] = []
+        self.has_notified = False
 
     @property
     def now(self) -> datetime:
@@ -103,10 +109,30 @@ class Database:
         self._installation_id: str | None = None
         self._open: dict[int, Transaction] = {}
         self.wake: Callable[[datetime], None] = _nobody
+        self.fires_here: Callable[[], bool] = _never
+        self.notice = timedelta(0)
 
     def due_at(self, transaction: Transaction, instant: datetime) -> None:
-        """Something is due at `instant`: tell whoever fires in this process, once it is committed."""
+        """Something is due at `instant`: once it is committed, tell whoever fires.
+
+        Another process is told (NOTIFY) only of what is due before it looks by itself, within `notice`: PostgreSQL
+        commits what notifies one after the other. A process that fires looks by itself.
+        """
         transaction.on_commit(lambda: self.wake(instant))
+        is_told_here = not self.is_postgresql or self.fires_here()
+        if not is_told_here and not transaction.has_notified and instant <= transaction.now + self.notice:
+            transaction.has_notified = True
+            transaction.connection.execute(_NOTIFY, {"channel": self.channel})
+
+    @property
+    def installation_id(self) -> str:
+        """What tells this database from any other. Raises SchemaOutdatedError."""
+        return self._require_current()
+
+    @property
+    def channel(self) -> str:
+        """Where new work of this installation is told of."""
+        return f"timeout_scheduler_{self.installation_id}"
 
     @property
     def is_postgresql(self) -> bool:

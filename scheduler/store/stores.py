@@ -14,6 +14,7 @@ from scheduler.store.claims import Claims
 from scheduler.store.contacts import Contacts
 from scheduler.store.database import Database
 from scheduler.store.events import Events
+from scheduler.store.instances import Instances
 from scheduler.store.operator_actions import OperatorActions
 from scheduler.store.pauses import Pauses
 from scheduler.store.plans import Plans
@@ -33,6 +34,7 @@ class Stores:
     campaigns: Campaigns
     contacts: Contacts
     events: Events
+    instances: Instances
     operator_actions: OperatorActions
     pauses: Pauses
     plans: Plans
@@ -51,6 +53,7 @@ class Stores:
             campaigns=Campaigns(database),
             contacts=Contacts(database),
             events=Events(database),
+            instances=Instances(database),
             operator_actions=OperatorActions(database),
             pauses=Pauses(database),
             plans=Plans(database, timer_defaults),

@@ -89,6 +89,11 @@ class Metrics:
         )
         self._send_seconds = Histogram("timeout_scheduler_send_seconds", "time in the send handler", registry=target)
         self._database_up = Gauge("timeout_scheduler_database_up", "1 while the database answers", registry=target)
+        self._clock_skew = Gauge(
+            "timeout_scheduler_clock_skew_seconds",
+            "how far the database's clock is ahead of this machine's",
+            registry=target,
+        )
         self._last_loop = Gauge(
             "timeout_scheduler_last_loop_timestamp_seconds", "when the scheduling loop last turned", registry=target
         )
@@ -126,6 +131,10 @@ class Metrics:
     def database_is_up(self, *, up: bool) -> None:
         """Note whether the database answers."""
         self._database_up.set(1 if up else 0)
+
+    def clock_skew(self, seconds: float) -> None:
+        """Note how far the database's clock is ahead of this machine's."""
+        self._clock_skew.set(seconds)
 
     def loop_turned(self) -> None:
         """Note that the scheduling loop turned."""

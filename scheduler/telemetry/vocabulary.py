@@ -52,6 +52,15 @@ EVENTS: Final = {
     "batch.split": LogEvent(logging.WARNING, "a batch failed and is fired in halves"),
     "claims.recovered": LogEvent(logging.WARNING, "claims of a dead process, or past their lease, are due again"),
     "claims.handed_back": LogEvent(logging.INFO, "claims not yet fired were handed back"),
+    "action.slow": LogEvent(logging.WARNING, "an action is worked on for longer than LEASE; its lease is extended"),
+    "maintenance.error": LogEvent(logging.ERROR, "recovery or retention met an unexpected error and goes on"),
+    "wakeup.listening": LogEvent(logging.INFO, "this process is woken by NOTIFY for what is due soon"),
+    "wakeup.polling": LogEvent(
+        logging.WARNING, "no NOTIFY reaches this process (a pooler is in between); it looks every POLL_INTERVAL"
+    ),
+    "clock.skewed": LogEvent(logging.WARNING, "the database's clock is more than a second off this machine's"),
+    "clock.agrees": LogEvent(logging.INFO, "the database's clock and this machine's agree again"),
+    "database.outage": LogEvent(logging.ERROR, "the database has been away for more than a minute"),
     "database.unavailable": LogEvent(logging.WARNING, "the database can't be reached; trying again"),
     "database.recovered": LogEvent(logging.INFO, "the database answers again"),
     "loop.error": LogEvent(logging.ERROR, "the scheduling loop met an unexpected error and goes on"),

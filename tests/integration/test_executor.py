@@ -208,7 +208,7 @@ def test_an_outage_while_firing_is_waited_out_and_the_batch_fires_once(
         with logged(caplog) as count:
             server.kill9()
             gate.opened.set()
-            eventually(lambda: count("database.unavailable") > 1)
+            eventually(lambda: count("database.unavailable"))
             server.start()
 
         eventually(are_completed(other, jobs))
@@ -522,8 +522,8 @@ def test_what_is_due_and_held_by_somebody_else_is_asked_for_ever_less_often(
         holder.execute(text("SELECT * FROM scheduled_actions FOR UPDATE"))
         statements = Statements(scheduler)
         scheduler.start()
-        eventually(lambda: sum("UPDATE" in said for said in statements.said) > 6)
-        claims = [at for at, said in zip(statements.at, statements.said, strict=True) if "SKIP LOCKED" in said]
+        eventually(lambda: sum("held AS" in said for said in statements.said) > 6)
+        claims = [at for at, said in zip(statements.at, statements.said, strict=True) if "held AS" in said]
 
         assert claims[6] - claims[1] > 0.04 + 0.08 + 0.16 + 0.32
         holder.rollback()

@@ -1,0 +1,65 @@
+"""Whether the database answers, as far as this process has seen: said once when it doesn't, once when it does again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from scheduler.domain.errors import DatabaseUnavailableError
+from scheduler.telemetry.log import emit
+from scheduler.telemetry.metrics import Metrics
+from scheduler.telemetry.sentry import report
+
+REPORTED_AFTER: Final = 60.0
+
+
+class DatabaseWatch:
+    """Hears of every failure and of every answer. Thread-safe."""
+
+    def __init__(self, metrics: Metrics, reported_after: float = REPORTED_AFTER) -> None:
+        self._metrics = metrics
+        self._reported_after = reported_after
+        self._mutex = threading.Lock()
+        self._down_since: float | None = None
+        self._is_reported = False
+        self._recoveries = 0
+
+    @property
+    def recoveries(self) -> int:
+        """How often the database came back."""
+        return self._recoveries
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the database answered when it was last asked."""
+        return self._down_since is None
+
+    def failed(self, error: DatabaseUnavailableError) -> None:
+        """The database didn't answer. After a minute of that somebody should look: it is reported, once."""
+        now = time.monotonic()
+        with self._mutex:
+            is_first = self._down_since is None
+            since = self._down_since = now if self._down_since is None else self._down_since
+            is_due = not self._is_reported and now - since >= self._reported_after
+            self._is_reported = self._is_reported or is_due
+        self._metrics.database_is_up(up=False)
+        if is_first:
+            emit("database.unavailable", error=str(error))
+        if is_due:
+            emit("database.outage", error=str(error), seconds=round(now - since))
+            report(error, {"reason": "database"})
+
+    def answered(self) -> None:
+        """The database answered."""
+        with self._mutex:
+            since, self._down_since = self._down_since, None
+            self._is_reported = False
+            self._recoveries += since is not None
+        self._metrics.database_is_up(up=True)
+        if since is not None:
+            emit("database.recovered", seconds=round(time.monotonic() - since, 1))
+
+    def forget_parent(self) -> None:
+        """In a forked child: the parent may have held the lock."""
+        self._mutex = threading.Lock()

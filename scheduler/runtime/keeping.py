@@ -1,0 +1,127 @@
+"""What goes on beside the loop: leases are extended, the process is seen to live, claims of the dead are recovered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from scheduler.domain.errors import DatabaseUnavailableError
+from scheduler.runtime.database_watch import DatabaseWatch
+from scheduler.runtime.maintenance import Maintenance
+from scheduler.runtime.own_claims import OwnClaims
+from scheduler.runtime.ticker import Ticker
+from scheduler.runtime.wakeup import Wakeup
+from scheduler.service.owner import Owner
+from scheduler.settings import Settings
+from scheduler.store.stores import Stores
+from scheduler.telemetry.log import emit
+
+_RENEWALS_PER_LEASE: Final = 6
+_RECOVERIES_PER_LEASE: Final = 4
+_LONGEST_INTERVAL: Final = 5.0
+_LONGEST_GRACE: Final = 10.0
+
+
+class Keeping:
+    """Threads that keep a firing process in order. Nothing here claims or fires."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        settings: Settings,
+        owner: Owner,
+        claims: OwnClaims,
+        watch: DatabaseWatch,
+        wake: Callable[[], None],
+    ) -> None:
+        self._stores = stores
+        self._owner = owner
+        self._claims = claims
+        self._watch = watch
+        self._wake = wake
+        self._lease = settings.lease.total_seconds()
+        self._noted: tuple[float, int | None] | None = None
+        self._renewed_after = 0
+        self._recovered_after = 0
+        self._not_before = 0.0
+        # Two turns of everybody's renewal.
+        self._grace = min(2 * self._lease / _RENEWALS_PER_LEASE, _LONGEST_GRACE)
+        self._maintenance = Maintenance(stores, owner)
+        self._renewal = Ticker("outreach:renewal", self._lease / _RENEWALS_PER_LEASE, self._renew)
+        interval = min(self._lease / _RECOVERIES_PER_LEASE, _LONGEST_INTERVAL)
+        self._upkeep = Ticker("outreach:upkeep", interval, self._keep_up, at_once=True)
+        self._wakeup = Wakeup(stores.database, watch, wake, self._upkeep.nudge)
+
+    def start(self) -> None:
+        """Keep a process that fires in the background in order, until `stop`."""
+        self._noted = None
+        self._renewal.start()
+        self._upkeep.start()
+        self._wakeup.start()
+
+    def stop(self) -> None:
+        """No more of it. What still hangs in the database isn't waited for."""
+        self._wakeup.stop()
+        self._upkeep.stop()
+        self._renewal.stop()
+
+    @contextmanager
+    def renewal(self) -> Iterator[None]:
+        """Leases are extended during the block."""
+        self._renewal.start()
+        try:
+            yield
+        finally:
+            self._renewal.stop()
+
+    def recover(self) -> None:
+        """What nobody works on is due again, that of this process too. Raises DatabaseUnavailableError."""
+        self._claims.reconcile()
+        self._maintenance.recover()
+
+    def forget_parent(self) -> None:
+        """In a forked child: the threads are the parent's."""
+        for part in (self._renewal, self._upkeep, self._wakeup):
+            part.forget_parent()
+
+    def _renew(self) -> None:
+        """After an outage at once: while the database was away, nobody could renew anything."""
+        recoveries = self._watch.recoveries
+        self._guarded(lambda: self._claims.renew(at_once=recoveries != self._renewed_after))
+        self._renewed_after = recoveries
+
+    def _keep_up(self) -> None:
+        self._guarded(self._note_alive)
+        self._guarded(self._recover_others)
+
+    def _recover_others(self) -> None:
+        """After an outage others get the time to renew what they still work on: a mail may have gone out meanwhile."""
+        now, recoveries = time.monotonic(), self._watch.recoveries
+        if recoveries != self._recovered_after:
+            self._recovered_after = recoveries
+            self._not_before = now + self._grace
+        if self._watch.is_up and now >= self._not_before and self._maintenance.recover():
+            self._wake()
+
+    def _note_alive(self) -> None:
+        """Once per lease, and whenever the session that holds the presence is another one."""
+        now, presence = time.monotonic(), self._wakeup.presence
+        if self._noted is not None and self._noted[1] == presence and now - self._noted[0] < self._lease:
+            return
+        owner = self._owner
+        with self._stores.database.transaction() as transaction:
+            self._stores.instances.note_alive(
+                transaction, owner.id, owner.instance_name, owner.process_id, owner.process_mark, presence
+            )
+        self._noted = (now, presence)
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        """A thread that keeps order goes on whatever happens."""
+        try:
+            work()
+        except DatabaseUnavailableError as error:
+            self._watch.failed(error)
+        except Exception as error:  # noqa: BLE001 - the guard
+            emit("maintenance.error", error=f"{type(error).__name__}: {error}")

@@ -1,0 +1,51 @@
+"""What has to be done now and then, by one process at a time: claims that nobody works on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from scheduler.service.owner import Owner, is_provably_dead
+from scheduler.store.database import Transaction
+from scheduler.store.stores import Stores
+from scheduler.store.turns import take_turn
+from scheduler.telemetry.log import emit
+
+_SILENT_FOR: Final = timedelta(hours=1)
+
+
+class Maintenance:
+    """Recovers claims. For one thread."""
+
+    def __init__(self, stores: Stores, owner: Owner) -> None:
+        self._stores = stores
+        self._owner = owner
+
+    def recover(self) -> int:
+        """Claims are due again whose lease is over, or whose process is gone; returns how many.
+
+        A process that said goodbye, or whose session ended, may still be at work. Its timeouts are due again all the
+        same, since their effect is fenced; a send may be half done, and waits for its lease, unless the process is
+        provably dead.
+        """
+        stores = self._stores
+        with stores.database.transaction() as transaction:
+            if not take_turn(transaction, "recovery"):
+                return 0
+            recovered = stores.claims.release_expired(transaction, but_not_of=self._owner.id)
+            recovered += self._release_of_gone(transaction)
+            stores.instances.forget(transaction, _SILENT_FOR)
+        if recovered:
+            emit("claims.recovered", count=recovered)
+        return recovered
+
+    def _release_of_gone(self, transaction: Transaction) -> int:
+        holders = [
+            one
+            for one in self._stores.instances.select(transaction, with_claims=True)
+            if one.instance_id != self._owner.id
+        ]
+        dead = [one.instance_id for one in holders if is_provably_dead(one.process_mark)]
+        gone = [one.instance_id for one in holders if one.is_cut_off or one.stopped_at is not None]
+        claims = self._stores.claims
+        return claims.release_of(transaction, dead) + claims.release_of(transaction, gone, sends=False)

@@ -1,0 +1,110 @@
+"""What this process claims, renews and hands back: the table and this process's memory of it, kept in step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction
+from scheduler.runtime.in_hand import InHand
+from scheduler.service.lease_clock import lease_clock
+from scheduler.service.owner import Owner
+from scheduler.settings import Settings
+from scheduler.store.actions import Key
+from scheduler.store.claims import Claimed
+from scheduler.store.settlements import Return
+from scheduler.store.stores import Stores
+from scheduler.telemetry.log import emit
+
+
+class OwnClaims:
+    """Claims as one owner. Thread-safe. Every call is one transaction, and raises DatabaseUnavailableError."""
+
+    def __init__(self, stores: Stores, settings: Settings, owner: Owner) -> None:
+        self._stores = stores
+        self._lease = settings.lease
+        self._owner = owner
+        self._slow: set[tuple[Key, int]] = set()
+        self.in_hand = InHand()
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the table may hold claims of this process that it doesn't know of."""
+        return self.in_hand.is_in_doubt
+
+    def claim(self, action_type: ActionType, limit: int) -> Claimed:
+        """Claim up to `limit` due actions."""
+        with self.in_hand.claiming():
+            with self._stores.database.transaction() as transaction:
+                claimed = self._stores.claims.claim(transaction, action_type, limit, self._owner.id, self._lease)
+            self.in_hand.take(claimed)
+        return claimed
+
+    def claim_one(self, key: Key) -> ScheduledAction | None:
+        """Claim one action, if it is there to be had."""
+        with self.in_hand.claiming():
+            with self._stores.database.transaction() as transaction:
+                action = self._stores.claims.claim_one(transaction, key, self._owner.id, self._lease)
+            if action is not None:
+                self.in_hand.take([action])
+        return action
+
+    def give_back(self, actions: Sequence[ScheduledAction]) -> None:
+        """What nobody here will work on is due again at once."""
+        self.in_hand.drop(actions)
+        with self.in_hand.claiming(), self._stores.database.transaction() as transaction:
+            self._stores.settlements.give_back(transaction, self._owner.id, [_unchanged(action) for action in actions])
+        emit("claims.handed_back", count=len(actions))
+
+    def reconcile(self) -> None:
+        """Claims that this process has and doesn't know of are due again: of all its claims when in doubt.
+
+        Else of those past their lease, which it should have renewed.
+        """
+        with self.in_hand.claiming():
+            claims, owner = self._stores.claims, self._owner.id
+            with self._stores.database.transaction() as transaction:
+                if self.in_hand.is_in_doubt:
+                    own = claims.held_by(transaction, owner)
+                else:
+                    own = claims.expired_own(transaction, owner)
+                unknown = [_unchanged(action) for action in own if not self.in_hand.knows(action)]
+                recovered = self._stores.settlements.give_back(transaction, owner, unknown)
+            self.in_hand.is_in_doubt = False
+        if recovered:
+            emit("claims.recovered", count=len(recovered))
+
+    def renew(self, *, at_once: bool = False) -> None:
+        """Extend the leases of what is being worked on, each when a third of it is over, or `at_once`."""
+        lease = self._lease.total_seconds()
+        self._tell_of_slow(lease)
+        actions = self.in_hand.to_renew(older_than=0 if at_once else lease / 3)
+        if actions:
+            now = lease_clock()
+            with self._stores.database.transaction() as transaction:
+                self._stores.claims.renew(transaction, self._owner.id, actions, self._lease)
+            self.in_hand.renewed(actions, now)
+
+    def hand_back_all(self, *, sends: bool) -> int:
+        """On the way out, all is due again at once; without `sends`, what may be half sent waits for its lease."""
+        try:
+            with self._stores.database.transaction() as transaction:
+                count = self._stores.claims.release_own(transaction, self._owner.id, sends=sends)
+                self._stores.instances.note_stopped(transaction, self._owner.id)
+        except BaseException:
+            self.in_hand.is_in_doubt = True
+            raise
+        if count:
+            emit("claims.handed_back", count=count)
+        return count
+
+    def _tell_of_slow(self, lease: float) -> None:
+        slow = {(action.key, action.claim_number): action for action in self.in_hand.longer_than(lease)}
+        for claim in slow.keys() - self._slow:
+            emit(
+                "action.slow", dedupe_key=slow[claim].dedupe_key, tenant_id=slow[claim].tenant_id, seconds=round(lease)
+            )
+        self._slow = set(slow)
+
+
+def _unchanged(action: ScheduledAction) -> Return:
+    return Return(action, ActionStatus.PENDING, action.run_at, action.attempts)

@@ -1,0 +1,102 @@
+"""Wakes the scheduling loop for what is due soon, as PostgreSQL tells of it. The loop's own poll is the safety net."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from scheduler.domain.errors import DatabaseUnavailableError, SchedulerError
+from scheduler.runtime.database_watch import DatabaseWatch
+from scheduler.store.database import Database
+from scheduler.store.listening import NoSessionError, listen
+from scheduler.telemetry.log import emit
+
+_PROBE_EVERY: Final = 10.0
+_FIRST_RETRY: Final = 0.1
+_LONGEST_RETRY: Final = 2.0
+_PATIENCE: Final = 5.0
+
+
+class Wakeup:
+    """A thread with a session of its own: calls `wake` at every notification, `settled` when the session changes.
+
+    `presence` is the advisory lock that the session holds; None while there is no session, or never one to be had.
+    """
+
+    def __init__(
+        self, database: Database, watch: DatabaseWatch, wake: Callable[[], None], settled: Callable[[], None]
+    ) -> None:
+        self.presence: int | None = None
+        self._database = database
+        self._watch = watch
+        self._wake = wake
+        self._settled = settled
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._interrupt: int | None = None
+
+    def start(self) -> None:
+        """Listen from now on. On SQLite there is nothing to listen to."""
+        if not self._database.is_postgresql:
+            return
+        self._stopping = threading.Event()
+        interruption, self._interrupt = os.pipe()
+        arguments = (self._stopping, interruption)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="outreach:wakeup", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more; the session ends, and with it the presence."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stopping.set()
+        self._close_interrupt()
+        thread.join(_PATIENCE)
+
+    def forget_parent(self) -> None:
+        """In a forked child: thread and session are the parent's."""
+        self._thread = None
+        self.presence = None
+        self._close_interrupt()
+
+    def _close_interrupt(self) -> None:
+        """The reading end of the pipe becomes readable when the writing end closes."""
+        if self._interrupt is not None:
+            os.close(self._interrupt)
+            self._interrupt = None
+
+    def _run(self, stopping: threading.Event, interruption: int) -> None:
+        delay = _FIRST_RETRY
+        try:
+            while not stopping.is_set():
+                try:
+                    self._listen(stopping, interruption)
+                except NoSessionError:
+                    emit("wakeup.polling")
+                    return
+                except DatabaseUnavailableError as error:
+                    self._watch.failed(error)
+                except SchedulerError as error:
+                    emit("maintenance.error", error=str(error))
+                if self.presence is not None:
+                    delay = _FIRST_RETRY
+                self.presence = None
+                stopping.wait(delay)
+                delay = min(delay * 2, _LONGEST_RETRY)
+        finally:
+            self.presence = None
+            os.close(interruption)
+
+    def _listen(self, stopping: threading.Event, interruption: int) -> None:
+        with listen(self._database) as ear:
+            self.presence = ear.presence
+            self._settled()
+            emit("wakeup.listening")
+            # What was told of before we listened.
+            self._wake()
+            while not stopping.is_set():
+                if ear.wait(interruption, _PROBE_EVERY):
+                    self._wake()
