@@ -14,6 +14,7 @@ from scheduler.domain.action import ActionStatus, ScheduledAction
 from scheduler.store.actions import Key
 from scheduler.store.database import Database, Transaction
 from scheduler.store.errors import is_lock_timeout
+from scheduler.store.instants import InstantArithmetic
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import CANCELED, CLAIMED, COMPLETED, ERROR, UNFINISHED, still
 from scheduler.store.tables import Instant
@@ -49,6 +50,7 @@ class Settlements:
 
     def __init__(self, database: Database) -> None:
         self._table = database.tables.scheduled_actions
+        self._instants = InstantArithmetic(database)
         name = database.dialect_name
         key = {"tenant_id": Text, "dedupe_key": Text}
         claim = {**key, "claim_number": Integer, "owner": Text}
@@ -185,7 +187,10 @@ class Settlements:
         )
 
     def _give_back_statement(self) -> Any:
-        """Lock: the rows nobody else has locked. A campaign that is held may have had its actions changed too."""
+        """Lock: the rows nobody else has locked. A campaign that is held may have had its actions changed too.
+
+        One that was moved since it was claimed (its mail went out later than planned) keeps its new instant.
+        """
         actions, given = self._table.c, self._back.c
         changed = ("status", "run_at", "attempts", "last_error", "finished_at")
         columns = [actions.tenant_id, actions.dedupe_key, *(given[name].label(f"new_{name}") for name in changed)]
@@ -196,7 +201,7 @@ class Settlements:
             .where(actions.tenant_id == free.c.tenant_id, actions.dedupe_key == free.c.dedupe_key)
             .values(
                 status=free.c.new_status,
-                run_at=free.c.new_run_at,
+                run_at=self._instants.latest(free.c.new_run_at, actions.run_at),
                 attempts=free.c.new_attempts,
                 last_error=func.coalesce(free.c.new_last_error, actions.last_error),
                 outcome=case((free.c.new_status == ERROR, literal_column("'failed'", Text)), else_=None),

@@ -6,7 +6,8 @@ from datetime import timedelta
 from sqlalchemy import text
 
 from scheduler import TimeoutScheduler
-from scheduler.domain.action import ActionType, ScheduledAction
+from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction
+from scheduler.store.settlements import Return
 from tests.integration.conftest import OpenScheduler
 from tests.support.eventually import eventually
 from tests.support.scheduling import make_job, query
@@ -65,3 +66,21 @@ def test_a_claim_of_somebody_else_is_not_held(database_url: str, open_scheduler:
     with scheduler.database.transaction() as transaction:
         assert scheduler.stores.settlements.lock_held(transaction, "another process", [action]) == set()
         assert scheduler.stores.settlements.lock_held(transaction, OWNER, [action]) == {action.key}
+
+
+def test_a_claim_handed_back_keeps_the_instant_its_timeout_was_moved_to_meanwhile(
+    database_url: str, open_scheduler: OpenScheduler
+) -> None:
+    """Its mail was confirmed while it was in hand: fired at the instant it is handed back for, it would be early."""
+    scheduler = open_scheduler(database_url)
+    action = claim_one(scheduler)
+    stores = scheduler.stores
+    with scheduler.database.transaction() as transaction:
+        later = transaction.now + HOUR
+        stores.changes.retime(transaction, [(*action.campaign_key, 1, action.event_type, later, later)])
+    with scheduler.database.transaction() as transaction:
+        soon = Return(action, ActionStatus.PENDING, transaction.now, action.attempts)
+        assert stores.settlements.give_back(transaction, OWNER, [soon]) == {action.key}
+    moved = scheduler.find(action.dedupe_key)
+    assert moved is not None
+    assert (moved.status, moved.deadline, moved.run_at) == ("pending", later, later)
