@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from types import FrameType
 from typing import Final
 
@@ -49,7 +48,7 @@ class Daemon:
 
     def why_not_alive(self) -> str | None:
         """None while the scheduling loop turns (or hasn't begun to); else how long it has been silent."""
-        silence = time.monotonic() - self._scheduler.last_turn
+        silence = self._scheduler.silence
         if not self._scheduler.apscheduler.running or silence < _LONGEST_SILENCE:
             return None
         return f"the scheduling loop has not turned for {silence:.0f} seconds"
@@ -60,6 +59,9 @@ class Daemon:
             return "draining"
         if not self._scheduler.apscheduler.running:
             return "not started"
+        if not self._scheduler.is_database_up:
+            # Asking again might take as long as the database may.
+            return "the database does not answer"
         try:
             self._scheduler.require_current_schema()
         except SchedulerError as error:

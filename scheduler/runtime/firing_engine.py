@@ -58,8 +58,8 @@ class FiringEngine:
         self._firing = Firing(stores, state_manager, settings, metrics, self.owner)
         self._fire_of: dict[ActionType, Fire] = {ActionType.TIMEOUT: self._firing.fire}
         self._claims = OwnClaims(stores, settings, self.owner)
-        self._watch = DatabaseWatch(metrics)
-        self._keeping = Keeping(stores, settings, self.owner, self._claims, self._watch, self.wakeup)
+        self.watch = DatabaseWatch(metrics)
+        self._keeping = Keeping(stores, settings, self.owner, self._claims, self.watch, self.wakeup)
         self.apscheduler = CampaignScheduler(self, settings.poll_interval)
         lanes = [self._lane(ActionType.TIMEOUT, self._firing.fire, settings.workers, settings.batch_size, ALIAS)]
         if send_handler is not None:
@@ -68,13 +68,13 @@ class FiringEngine:
             self._fire_of[ActionType.SEND] = sends.send
             lanes.append(self._lane(ActionType.SEND, sends.send, settings.send_workers, sends.batch_size, SEND_ALIAS))
         self._lanes = lanes
-        self.turn = LoopTurn(stores, lanes, settings, metrics, self._claims, self._watch)
+        self.turn = LoopTurn(stores, lanes, settings, metrics, self._claims, self.watch)
         jobs = JobMaker(fire or self.fire, ALIAS, SEND_ALIAS)
         self.apscheduler.use(TimeoutJobStore(timeouts, jobs, self.turn))
         watch(self)
 
     def _lane(self, action_type: ActionType, fire: Fire, workers: int, batch_size: int, alias: str) -> Lane:
-        executor = BatchExecutor(fire, workers, batch_size, alias, ALIAS, self._claims.in_hand, self._watch)
+        executor = BatchExecutor(fire, workers, batch_size, alias, ALIAS, self._claims.in_hand, self.watch)
         self.apscheduler.add_executor(executor, alias)
         return Lane(action_type, executor)
 
@@ -211,7 +211,7 @@ class FiringEngine:
         self.apscheduler.forget_parent()
         self._keeping.forget_parent()
         self._claims.in_hand.forget_parent()
-        self._watch.forget_parent()
+        self.watch.forget_parent()
         for lane in self._lanes:
             lane.executor.forget_parent()
         if self._lock is not None:
@@ -222,7 +222,7 @@ class FiringEngine:
         try:
             self._claims.hand_back_all(sends=self._is_drained)
         except DatabaseUnavailableError as error:
-            self._watch.failed(error)
+            self.watch.failed(error)
         except SchedulerError as error:
             emit("maintenance.error", error=str(error))
 

@@ -68,6 +68,18 @@ class LoopTurn:
         self._known: NextDue | None = None
         self._next_reconciliation = 0.0
         self.last_turn = time.monotonic()
+        self._last_sign = self.last_turn
+        self._is_asking = False
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds the loop has been silent for no reason.
+
+        Waiting for the database is one, for as long as that may take: to connect, and to be answered.
+        """
+        silence = time.monotonic() - max(self.last_turn, self._last_sign)
+        longest = 2 * self._settings.database_timeout.total_seconds() if self._is_asking else 0.0
+        return max(silence - longest, 0.0)
 
     def enable(self) -> None:
         """Claim from now on."""
@@ -189,6 +201,8 @@ class LoopTurn:
 
     def _guarded(self, work: Callable[[], Result]) -> Result | None:
         """The loop must go on whatever happens."""
+        self._last_sign = time.monotonic()
+        self._is_asking = True
         try:
             result = work()
         except DatabaseUnavailableError as error:
@@ -197,6 +211,9 @@ class LoopTurn:
         except Exception as error:  # noqa: BLE001 - the loop guard
             emit("loop.error", error=f"{type(error).__name__}: {error}")
             return None
+        finally:
+            self._is_asking = False
+            self._last_sign = time.monotonic()
         self._watch.answered()
         return result
 

@@ -106,6 +106,16 @@ class TimeoutScheduler:
         """When the scheduling loop last turned, on the monotonic clock."""
         return self._engine.turn.last_turn
 
+    @property
+    def silence(self) -> float:
+        """For how many seconds the scheduling loop has been silent, not counting what it waits for the database."""
+        return self._engine.turn.silence
+
+    @property
+    def is_database_up(self) -> bool:
+        """Whether the database answered the last time that this process fired, claimed, or looked."""
+        return self._engine.watch.is_up
+
     def migrate(self) -> None:
         """Create or upgrade the schema, in one transaction."""
         schema.upgrade(self._database)

@@ -44,12 +44,12 @@ def test_an_outage_is_said_once_and_its_end_too(metrics: Metrics, said: Any) -> 
     watch = DatabaseWatch(metrics)
     for _ in range(3):
         watch.failed(AWAY)
-    while_away = watch.is_up, metrics.registry.get_sample_value("timeout_scheduler_database_up")
+    up = [watch.is_up, metrics.registry.get_sample_value("timeout_scheduler_database_up")]
     for _ in range(3):
         watch.answered()
 
     assert said() == ["database.unavailable", "database.recovered"]
-    assert while_away == (False, 0)
+    assert up == [False, 0]
     assert watch.is_up
     assert watch.recoveries == 1
     assert metrics.registry.get_sample_value("timeout_scheduler_database_up") == 1
