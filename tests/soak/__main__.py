@@ -4,9 +4,12 @@ import argparse
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from tests.soak.soak import Options, soak
 from tests.support.cluster import why_no_cluster
+
+_MARK: Final = "<!-- report -->\n"
 
 
 def main() -> int:
@@ -18,7 +21,7 @@ def main() -> int:
     parser.add_argument("--lease", type=float, default=5.0, help="the daemons' lease, in seconds (5)")
     parser.add_argument("--rate", type=float, default=25.0, help="campaigns enrolled per second (25)")
     parser.add_argument("--pace", type=float, default=1.0, help="below 1: shorter faults, sooner (1)")
-    parser.add_argument("--report", type=Path, help="write the report to this file too")
+    parser.add_argument("--report", type=Path, help="write the report there too")
     given = parser.parse_args()
     missing = why_no_cluster()
     if missing:
@@ -35,8 +38,15 @@ def main() -> int:
     text = report.text()
     sys.stdout.write(text)
     if given.report is not None:
-        given.report.write_text(text, "utf-8")
+        _write(given.report, text)
     return 0 if report.is_good else 1
+
+
+def _write(file: Path, text: str) -> None:
+    """A page that has the mark keeps what is before it."""
+    page = file.read_text("utf-8") if file.exists() else ""
+    before, mark, _ = page.partition(_MARK)
+    file.write_text(f"{before}{mark}\n{text}" if mark else text, "utf-8")
 
 
 def _say(news: str) -> None:

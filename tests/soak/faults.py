@@ -60,7 +60,7 @@ class Faults:
             CUTS: (0.3, 4, lambda station: self._spoil(station, Wire.cut)),
             HANGS: (0.5, 6, lambda station: self._spoil(station, Wire.hang)),
             SLOW_WIRES: (0.5, 5, self._slow_down),
-            LOST_ANSWERS: (0.5, 5, self._lose_answers),
+            LOST_ANSWERS: (1, 5, self._lose_answers),
         }
         if find_libfaketime() is not None:
             self._of_daemons[STEPS_FORWARD] = (0.3, 5, lambda station: self._step(station, 1))
@@ -79,8 +79,13 @@ class Faults:
 
     @property
     def had_all(self) -> bool:
-        """Whether each was injected at least once."""
-        return all(self.counts[kind] for kind in self.kinds)
+        """Whether each was injected at least once, and met something."""
+        return all(self.counts[kind] for kind in self.kinds) and self.lost_answers > 0
+
+    @property
+    def lost_answers(self) -> int:
+        """How many COMMITs were done whose clients heard nothing of it."""
+        return sum(wire.lost_answers for station in self._site.stations for wire in station.wires)
 
     def turn(self) -> None:
         """End what has lasted long enough, and begin another one when it is time."""
@@ -173,7 +178,7 @@ class Faults:
         return self._spoil(station, lambda wire: wire.slow_down(0.01, 0.1, self._new_chance()))
 
     def _lose_answers(self, station: Station) -> Heal:
-        return self._spoil(station, lambda wire: wire.lose_commit_answers(0.3, self._new_chance()))
+        return self._spoil(station, lambda wire: wire.lose_commit_answers(0.5, self._new_chance()))
 
     def _new_chance(self) -> random.Random:
         """The wires draw in threads of their own: when they do, the choice of faults mustn't change."""

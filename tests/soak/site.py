@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from isodate import duration_isoformat
 
@@ -136,10 +136,10 @@ class Site:
         """The primary's own URL, past all wires."""
         return self.cluster.primary.url(DATABASE, driver)
 
-    def logged(self, level: str) -> Counter[str]:
-        """How often the daemons said what, at that level."""
+    def errors_logged(self) -> Counter[str]:
+        """What the daemons said that a person must look at, and how often."""
         lines = (line for one in self.stations for line in read_log(one.log))
-        return Counter(line["event"] for line in lines if line["level"] == level)
+        return Counter(_in_short(line) for line in lines if line["level"] == "error")
 
     def _station(self, number: int, folder: Path, env: Mapping[str, str]) -> Station:
         wires = self._wires()
@@ -156,12 +156,17 @@ class Site:
         return [to(place) for place in range(len(self.cluster.members))]
 
     def _url(self, wires: Sequence[Wire]) -> str:
-        hosts = "&".join(f"host=127.0.0.1:{wire.port}" for wire in wires)
-        return f"postgresql://postgres@/{DATABASE}?{hosts}&target_session_attrs=read-write"
+        hosts = ",".join(f"127.0.0.1:{wire.port}" for wire in wires)
+        return f"postgresql://postgres@{hosts}/{DATABASE}"
 
     def _known(self, wanted: Mapping[str, str]) -> dict[str, str]:
         names = {f"SCHEDULER_{name.upper()}" for name in Settings.model_fields}
         return {name: value for name, value in wanted.items() if name in names}
+
+
+def _in_short(line: Mapping[str, Any]) -> str:
+    """The event, with the beginning of its error."""
+    return ": ".join(str(line[name])[:150] for name in ("event", "error", "line") if name in line)
 
 
 @contextmanager

@@ -73,21 +73,20 @@ def _soak(site: Site, options: Options, say: Say) -> Report:
     problems = _drain(site, traffic, faults, say)
     codes = [_stop(site, number) for number in range(len(site.stations))]
     problems += [f"daemon {number} left with {code} in the end" for number, code in enumerate(codes) if code != 0]
-    lost_answers = sum(wire.lost_answers for station in site.stations for wire in station.wires)
     found: Audit = audit(site.url("postgresql"), traffic.ledger, site.outbox)
     return Report(
         command=options.command,
         machine=_machine(site),
         settings={"daemons": options.daemons, "lease": options.lease, "seed": options.seed},
         seconds=time.monotonic() - began,
-        faults={**faults.counts, "COMMIT answers lost": lost_answers},
+        faults={**faults.counts, "COMMIT answers lost": faults.lost_answers},
         traffic={
             "calls of the application": traffic.ledger.calls.total(),
             "calls tried again": traffic.ledger.retried,
         },
         audit=found,
         problems=faults.problems + problems,
-        errors=site.logged("error"),
+        errors=site.errors_logged(),
         has_libfaketime=find_libfaketime() is not None,
     )
 
