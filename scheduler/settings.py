@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = Field(None, description="where everything is kept; default: an SQLite file")
+    database_timeout: PositiveSpan = Field(
+        timedelta(minutes=1),
+        description="longest wait for an answer of the database, after which the connection is given up",
+    )
     schema_name: str | None = Field(
         None, validation_alias=f"{PREFIX}SCHEMA", description="the PostgreSQL schema of the tables"
     )

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Engine, create_engine, make_url
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError
 
 from scheduler.domain.errors import InvalidInputError
 from scheduler.store import sqlite
+from scheduler.store.errors import OUTAGE_SQLSTATES
+from scheduler.store.hosts import has_several_hosts, read_url
+from scheduler.store.patience import PatientConnection, limit_again
+from scheduler.store.sessions import prepare_session
 
 _KEEPALIVES: Final = {
     "keepalives_idle": 3,
     "keepalives_interval": 1,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
-    "connect_timeout": 10,
     "application_name": "timeout-scheduler",
 }
+_CONNECT_TIMEOUT_SECONDS: Final = 10
+# Each of several hosts has its own time, and every new connection asks the first one first, also while that is dead. A
+# lost SYN is sent again after 1 and 3 seconds: two losses are borne.
+_CONNECT_TIMEOUT_SECONDS_PER_HOST: Final = 4
+_A_MINUTE: Final = timedelta(minutes=1)
 # What is read after a lock has to be what is there: no snapshot of the transaction's start, and no autocommit.
 _ISOLATION: Final = "READ COMMITTED"
-_REMEDY: Final = "give postgresql://user@host/database or sqlite:////absolute/path/to/file.db"
+_REMEDY: Final = (
+    "give postgresql://user@host/database, postgresql://user@host:5432,other:5432/database "
+    "or sqlite:////absolute/path/to/file.db"
+)
 
 
 def default_database_url() -> str:
@@ -36,18 +49,28 @@ def default_database_url() -> str:
 
 
 def parse_database_url(database_url: str) -> URL:
-    """The URL with the driver we use; raises InvalidInputError, never showing a password."""
+    """The URL with the driver we use; raises InvalidInputError, never showing a password.
+
+    Of several hosts the one that takes writes is used, unless `target_session_attrs` says otherwise: nothing can be
+    fired on a standby.
+    """
     try:
-        url = make_url(database_url)
+        url = read_url(database_url)
+    except InvalidInputError:
+        raise
     except (ArgumentError, ValueError):
         raise InvalidInputError("database_url", "(not shown)", _REMEDY) from None
-    if url.drivername in ("postgres", "postgresql"):
-        return url.set(drivername="postgresql+psycopg")
-    if url.drivername == "postgresql+psycopg":
-        return url
+    if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        return _parse_postgresql_url(url)
     if url.drivername in ("sqlite", "sqlite+pysqlite"):
         return _parse_sqlite_url(url)
     raise InvalidInputError("database_url", url.drivername, _REMEDY)
+
+
+def _parse_postgresql_url(url: URL) -> URL:
+    if has_several_hosts(url) and "target_session_attrs" not in url.query:
+        url = url.update_query_dict({"target_session_attrs": "read-write"})
+    return url.set(drivername="postgresql+psycopg")
 
 
 def _parse_sqlite_url(url: URL) -> URL:
@@ -58,15 +81,24 @@ def _parse_sqlite_url(url: URL) -> URL:
     return url.set(drivername="sqlite")
 
 
-def create_database_engine(database_url: str, pool_size: int = 10) -> Engine:
-    """An engine with keepalives (PostgreSQL) or a write-ahead log (SQLite). Nothing is connected yet."""
+def create_database_engine(
+    database_url: str,
+    pool_size: int = 10,
+    *,
+    database_timeout: timedelta = _A_MINUTE,
+    idle_limit: timedelta = _A_MINUTE,
+) -> Engine:
+    """An engine for PostgreSQL or an SQLite file. Nothing is connected yet.
+
+    On PostgreSQL no answer is waited for longer than `database_timeout`, a transaction that does nothing for
+    `idle_limit` is ended by the server, and connections to a server that went read-only or away are replaced.
+    """
     url = parse_database_url(database_url)
     if url.get_backend_name() == "sqlite":
         return _create_sqlite_engine(url)
-    arguments: dict[str, Any] = {name: value for name, value in _KEEPALIVES.items() if name not in url.query}
-    return create_engine(
+    engine = create_engine(
         url,
-        connect_args=arguments,
+        connect_args=_connect_arguments(url),
         isolation_level=_ISOLATION,
         pool_size=pool_size,
         max_overflow=10,
@@ -75,6 +107,30 @@ def create_database_engine(database_url: str, pool_size: int = 10) -> Engine:
         pool_recycle=1800,
         hide_parameters=True,
     )
+
+    def connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> PatientConnection:
+        connection = PatientConnection.connect(*arguments, **options)
+        connection.limit = connection.patience = database_timeout
+        prepare_session(connection, idle_limit)
+        return connection
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "checkin", limit_again)
+    event.listen(engine, "handle_error", _replace_connections)
+    return engine
+
+
+def _connect_arguments(url: URL) -> dict[str, Any]:
+    timeout = _CONNECT_TIMEOUT_SECONDS_PER_HOST if has_several_hosts(url) else _CONNECT_TIMEOUT_SECONDS
+    defaults = {**_KEEPALIVES, "connect_timeout": timeout}
+    return {name: value for name, value in defaults.items() if name not in url.query}
+
+
+def _replace_connections(context: ExceptionContext) -> None:
+    """After a failover the session may live on, on a server that is no primary any more: as good as disconnected."""
+    if getattr(context.original_exception, "sqlstate", None) in OUTAGE_SQLSTATES:
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = True
 
 
 def join_engine(engine: object) -> Engine:

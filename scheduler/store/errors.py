@@ -14,26 +14,39 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from scheduler.domain.errors import DatabaseUnavailableError, SchemaOutdatedError
 
+# Here because the same transaction can succeed later without anybody changing it or its rows; everything written is
+# fenced or idempotent, so that it doesn't matter whether a lost COMMIT took place (08007). 08P01 is how pgbouncer says
+# that it has no server or no room. Left out: 25P02 (follows from an error somebody swallowed: a bug), 53400 and 54000
+# (a limit this statement meets every time), 58030 and XX001 (a bad block: only the rows on it fail, and they alone are
+# to be parked), XX000 (the server's own bugs; nobody would hear of them), 57000 and 40000 (nothing raises them).
 TRANSIENT_SQLSTATES: Final = {
     "40001": "serialization failure",
+    "40003": "unknown whether the statement took place",
     "40P01": "deadlock",
     "55P03": "lock not available",
     "57014": "statement canceled",
+    "53000": "insufficient resources",
     "53300": "too many connections",
     "53200": "out of memory",
     "53100": "disk full",
     "57P01": "server is shutting down",
     "57P02": "server crashed",
     "57P03": "server is starting",
+    "57P04": "database dropped, perhaps for a restore",
     "57P05": "idle session ended",
     "25P03": "idle transaction ended",
+    "25P04": "transaction took too long",
     "25006": "read-only server",
     "08000": "connection error",
-    "08003": "connection gone",
-    "08006": "connection failed",
     "08001": "can't connect",
+    "08003": "connection gone",
     "08004": "connection refused",
+    "08006": "connection failed",
+    "08007": "unknown whether the transaction took place",
+    "08P01": "protocol violation",
 }
+# The server is none to work on, even where the connection to it lives: it and its like in the pool are replaced.
+OUTAGE_SQLSTATES: Final = {"25006", "57P01", "57P02", "57P03"}
 RETRIED_AT_ONCE: Final = {"40001", "40P01"}
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _STATEMENT_CANCELED: Final = "57014"
@@ -45,6 +58,7 @@ _SQLITE_TRANSIENT: Final = (
     "disk I/O error",
     "unable to open database file",
     "attempt to write a readonly database",
+    "locking protocol",
 )
 
 
@@ -120,10 +134,12 @@ def describe(error: BaseException) -> str:
     """One line about a database error: the server's own words, without the statement and its parameters."""
     if not isinstance(error, DBAPIError):
         return f"{type(error).__name__}: {error}"
-    first_line = str(error.orig).strip().split("\n")[0]
-    if "database is locked" in first_line:
+    lines = str(error.orig).strip().split("\n")
+    if "database is locked" in lines[0]:
         return _locked(error)
-    return f"{type(error.orig).__name__}: {first_line}"
+    # Of several hosts the driver tells the last one's fault first, and then all of them, a line each.
+    hosts = [line.removeprefix("- ") for line in lines if line.startswith("- host: ")]
+    return f"{type(error.orig).__name__}: {'; '.join(hosts) or lines[0]}"
 
 
 def _locked(error: DBAPIError) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy.schema import CreateSchema
 
 from scheduler.domain.errors import InvalidInputError
 from scheduler.store.database import Database
+from scheduler.store.patience import wait_without_end
 from scheduler.store.version import SCRIPTS, newest_version, require_newest, version_of
 
 __all__ = ["current_version", "newest_version", "require_current", "upgrade", "upgrade_sql"]
@@ -31,6 +32,7 @@ def upgrade(database: Database) -> str:
     """
     with database.unchecked() as transaction:
         connection = transaction.connection
+        wait_without_end(connection)  # a large table takes its time, and so does another process that migrates
         _prepare(database, connection)
         if version_of(connection, database.schema) is None:
             _refuse_foreign_tables(database, connection)

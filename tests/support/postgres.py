@@ -61,7 +61,7 @@ class PostgresServer:
 
     def __init__(self, settings: Mapping[str, str | int] | None = None) -> None:
         programs, account = find_programs(), find_account()
-        self.port = _free_port()
+        self.port = free_port()
         self._settings = {**DEFAULT_SETTINGS, **(settings or {}), "port": self.port}
         shared = "/tmp" if account else None  # noqa: S108 - root's own TMPDIR may be closed to the account
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=shared))
@@ -194,7 +194,7 @@ class PostgresServer:
         self._watchdog.stdin.flush()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port nobody listens at now."""
     for port in random.sample(_PORTS, k=100):
         with socket.socket() as listener:

@@ -1,0 +1,85 @@
+"""No endless wait for an answer of PostgreSQL: connections that are given up when none comes.
+
+A server that was stopped, or a proxy that swallows what it is sent, keeps the wire alive: no TCP setting and no timeout
+of the server notices. The wait itself is the one place that does.
+"""
+
+from __future__ import annotations
+
+import select
+from datetime import timedelta
+from time import monotonic
+from typing import Any, Final
+
+import psycopg
+from psycopg.abc import RV, PQGen
+from psycopg.waiting import Ready, Wait
+from sqlalchemy import Connection
+
+_POLLED: Final = {Wait.R: select.POLLIN, Wait.W: select.POLLOUT, Wait.RW: select.POLLIN | select.POLLOUT}
+# The driver's own: how soon the main thread sees a signal that another thread was given.
+_INTERVAL_SECONDS: Final = 0.1
+_READY: Final = {select.POLLIN: Ready.R, select.POLLOUT: Ready.W, select.POLLIN | select.POLLOUT: Ready.RW}
+
+
+class NoAnswerError(psycopg.OperationalError):
+    """The database didn't answer in time; the connection was closed, and whether a COMMIT took place is unknown."""
+
+
+class PatientConnection(psycopg.Connection[Any]):
+    """A connection whose every round trip ends within `limit`: with the answer, or with NoAnswerError and closed."""
+
+    limit: timedelta | None = None
+    patience: timedelta | None = None
+
+    def wait(self, gen: PQGen[RV], *arguments: Any, **options: Any) -> RV:
+        """The driver's own wait, with an end. Who says how long to wait (`notifies`) is left to the driver."""
+        if self.patience is None or arguments or options:
+            return super().wait(gen, *arguments, **options)
+        try:
+            return _drive(gen, self.pgconn.socket, self.patience)
+        except (NoAnswerError, KeyboardInterrupt, SystemExit):
+            # In the midst of a round trip: nobody knows what comes next on this connection.
+            self.close()
+            raise
+
+
+def wait_without_end(connection: Connection) -> None:
+    """Until it is back in its pool this connection waits for as long as an answer takes: for migrations."""
+    driver = connection.connection.driver_connection
+    if isinstance(driver, PatientConnection):
+        driver.patience = None
+
+
+def limit_again(dbapi_connection: object, _record: object) -> None:
+    """The connection is back in its pool (an event of SQLAlchemy): its next user waits within the limit."""
+    if isinstance(dbapi_connection, PatientConnection):
+        dbapi_connection.patience = dbapi_connection.limit
+
+
+def _drive(generator: PQGen[RV], socket: int, patience: timedelta) -> RV:
+    """Run one of the driver's generators to its end: it yields what it waits for, and is told what is ready.
+
+    The driver has such a loop itself; not all releases tell the generator that time passes, or take an end.
+    """
+    deadline = monotonic() + patience.total_seconds()
+    poll = select.poll()
+    try:
+        wanted = next(generator)
+        while True:
+            poll.register(socket, _POLLED[wanted])
+            remaining = deadline - monotonic()
+            happened = poll.poll(min(max(remaining, 0), _INTERVAL_SECONDS) * 1000)
+            if not happened and remaining > 0:
+                continue
+            # The last look is after the end: an answer that came while this process was stopped counts.
+            if not happened:
+                raise NoAnswerError(
+                    f"the database gave no answer within {patience.total_seconds():g} s (DATABASE_TIMEOUT), "
+                    "and the connection was given up"
+                )
+            # Anything else is a broken wire: the driver finds out how when it reads or writes.
+            wanted = generator.send(_READY.get(happened[0][1], Ready(wanted)))
+    except StopIteration as end:
+        answer: RV = end.value
+        return answer
