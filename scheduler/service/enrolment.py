@@ -148,10 +148,14 @@ class Enroller:
 
         Raises InvalidInputError for a suppressed contact, unless the campaign exists and stays as it is.
         """
-        entered = self._enroll_chunk(transaction, [enrolment], _PlanMemory())
-        if entered.suppressed:
-            raise InvalidInputError("contact_id", enrolment.contact_id, self._why_suppressed(transaction, enrolment))
-        return self._stores.campaigns.read(transaction, [enrolment.key])[enrolment.key]
+        campaign = None
+        while campaign is None:  # again, where retention has removed the finished one that was in the way
+            entered = self._enroll_chunk(transaction, [enrolment], _PlanMemory())
+            if entered.suppressed:
+                why = self._why_suppressed(transaction, enrolment)
+                raise InvalidInputError("contact_id", enrolment.contact_id, why)
+            campaign = self._stores.campaigns.read(transaction, [enrolment.key]).get(enrolment.key)
+        return campaign
 
     def _why_suppressed(self, transaction: Transaction, enrolment: Enrolment) -> str:
         contact = self._stores.contacts.read(transaction, [enrolment.contact_key])[enrolment.contact_key]
@@ -191,13 +195,18 @@ class Enroller:
         return _Entered(len(kept), len(entering) - len(allowed))
 
     def _finished(
-        self, transaction: Transaction, enrolments: Mapping[Key, Enrolment], known: Mapping[Key, Campaign]
+        self, transaction: Transaction, enrolments: Mapping[Key, Enrolment], known: dict[Key, Campaign]
     ) -> dict[Key, Campaign]:
-        """The campaigns that are to begin again, locked. Raises InvalidInputError for one of another contact."""
+        """The campaigns that are to begin again, locked. Raises InvalidInputError for one of another contact.
+
+        One that retention has removed since it was read is no longer `known`: it begins as a new one.
+        """
         wanted = [key for key, one in known.items() if enrolments[key].restart and one.is_finished]
-        finished = {
-            key: one for key, one in self._stores.campaigns.lock(transaction, wanted).items() if one.is_finished
-        }
+        locked = self._stores.campaigns.lock(transaction, wanted)
+        for key in wanted:
+            if key not in locked:
+                del known[key]
+        finished = {key: one for key, one in locked.items() if one.is_finished}
         for key, campaign in finished.items():
             if campaign.contact_id != enrolments[key].contact_id:
                 remedy = f"campaign {campaign.campaign_id!r} belongs to contact {campaign.contact_id!r}"

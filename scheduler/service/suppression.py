@@ -72,7 +72,7 @@ class Suppression:
     def erase(self, transaction: Transaction, contact: Key, actor: str | None) -> bool:
         """Forget a contact's personal data; its campaigns stop, and what is counted stays. False when it is unknown."""
         ends = {contact: Ending(ERASED, transaction.now)}
-        self._lock_campaigns(transaction, ends)
+        self._lock_campaigns(transaction, ends, finished=True)
         is_known = self._stores.contacts.erase(transaction, contact)
         self._stop_campaigns(transaction, ends)
         campaigns = self._stores.campaigns.of_contacts(transaction, [contact], finished=True)
@@ -84,9 +84,12 @@ class Suppression:
         transaction.on_commit(lambda: emit("contact.erased", tenant_id=contact[0], contact_id=contact[1]))
         return True
 
-    def _lock_campaigns(self, transaction: Transaction, contacts: Mapping[Key, Ending]) -> None:
+    def _lock_campaigns(
+        self, transaction: Transaction, contacts: Mapping[Key, Ending], *, finished: bool = False
+    ) -> None:
+        """With `finished` those that are over, too: whoever changes their rows, and retention, never cross."""
         campaigns = self._stores.campaigns
-        campaigns.lock(transaction, campaigns.of_contacts(transaction, contacts))
+        campaigns.lock(transaction, campaigns.of_contacts(transaction, contacts, finished=finished))
 
     def _stop_campaigns(self, transaction: Transaction, ends: Mapping[Key, Ending]) -> None:
         """One decision for each campaign, written together."""

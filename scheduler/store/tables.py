@@ -212,7 +212,9 @@ class Tables:
             Index("ix_contact_campaigns_contact", "tenant_id", "contact_id"),
         )
         # What ended, the longest ago first: what retention removes.
-        _partial("ix_contact_campaigns_completed", text("completed_at IS NOT NULL"), table.c.completed_at)
+        ended, campaigns = text("completed_at IS NOT NULL"), table.c
+        by_end = (campaigns.completed_at, campaigns.tenant_id, campaigns.campaign_id)
+        _partial("ix_contact_campaigns_completed", ended, *by_end)
         return table
 
     def _scheduled_actions(self) -> Table:
@@ -297,6 +299,9 @@ class Tables:
         of_contact = text("contact_id IS NOT NULL")
         _partial("ix_campaign_events_contact", of_contact, table.c.tenant_id, table.c.contact_id)
         _partial("ix_campaign_events_waiting", waiting, table.c.tenant_id, table.c.message_id)
+        # What came for no campaign, the longest ago first: what retention removes by itself.
+        apart = text("outcome = 'unknown_campaign' OR contact_id IS NOT NULL")
+        _partial("ix_campaign_events_apart", apart, table.c.received_at, table.c.tenant_id, table.c.event_id)
         return table
 
 
