@@ -15,8 +15,9 @@ from tests.support.eventually import eventually
 from tests.support.scheduling import LONG_AGO, make_settings, query
 from tests.support.walk import make_document, on, wait
 
-WAVES: Final = 3
-WAVE: Final = 700
+WAVES: Final = 5
+WAVE: Final = 1000
+DAEMONS: Final = 2
 SEED: Final = 20260302
 PLAN: Final = make_document(
     wait("first", on("opened", "stop"), on("no_open", "second", after="PT1H"), on("no_click", "stop", after="PT99H")),
@@ -75,27 +76,36 @@ def check_every_history(scheduler: TimeoutScheduler, contacts: int) -> None:
     assert {("completed", "transitioned", 0): 2 * contacts, ("canceled", "visit left", 0): contacts} == ended
 
 
-def test_daemons_that_join_and_are_killed_neither_lose_nor_repeat_anything(
+def test_ten_thousand_actions_happen_once_though_each_of_two_daemons_is_killed_five_times(
     scheduler: TimeoutScheduler, postgresql_url: str, tmp_path: Path
 ) -> None:
-    """Two work side by side; in the middle of each wave one of them is killed, and another joins."""
-    chance = random.Random(SEED)  # noqa: S311 - which one dies is no secret
-    env = environment(postgresql_url)
+    """Each wave is two thousand due actions; at a moment of chance one daemon is killed, later in it the other.
+
+    The lease is an hour: what the dead had claimed comes back because they are gone.
+    """
+    chance = random.Random(SEED)  # noqa: S311 - when they die is no secret
+    env = environment(postgresql_url, SCHEDULER_LEASE="PT1H")
+    kills = Counter[int]()
     with ExitStack() as stack:
 
         def join(name: str) -> DaemonProcess:
             return stack.enter_context(running(tmp_path, env, name))
 
-        daemons = [join("daemon-0"), join("daemon-1")]
+        daemons = [join(f"daemon-{place}") for place in range(DAEMONS)]
         for wave in range(WAVES):
             enroll_wave(scheduler, wave)
-            wait_for(scheduler, 2 * WAVE * wave + chance.randrange(1, WAVE))
-            daemons.pop(chance.randrange(len(daemons))).kill()
-            assert visits_left(scheduler) < 2 * WAVE * (wave + 1), "it was killed too late to show anything"
-            daemons.append(join(f"daemon-{wave + 2}"))
-            wait_for(scheduler, 2 * WAVE * (wave + 1))
+            begun, end = 2 * WAVE * wave, 2 * WAVE * (wave + 1)
+            moments = sorted(chance.sample(range(1, 2 * WAVE * 3 // 4), DAEMONS))
+            for place, moment in zip(chance.sample(range(DAEMONS), DAEMONS), moments, strict=True):
+                wait_for(scheduler, begun + moment)
+                daemons[place].kill()
+                assert visits_left(scheduler) < end, "it was killed too late to show anything"
+                kills[place] += 1
+            daemons = [join(f"daemon-{place}-{wave}") for place in range(DAEMONS)]
+            wait_for(scheduler, end)
 
         assert [daemon.terminate() for daemon in daemons] == [0, 0]
+    assert dict(kills) == {0: WAVES, 1: WAVES}
     check_every_history(scheduler, WAVES * WAVE)
 
 
