@@ -77,7 +77,7 @@ def terminate(engine: Engine) -> DBAPIError:
     [
         (refuse, "Connection refused"),
         (close, "OperationalError: the connection is closed"),
-        (terminate, "AdminShutdown: terminating connection"),
+        (terminate, ": terminating connection due to administrator command"),
     ],
 )
 def test_a_lost_connection_is_transient_and_told_in_one_line(

@@ -97,8 +97,7 @@ def test_a_session_that_is_ended_within_a_transaction_costs_that_call_alone(
             terminate(postgres_server, [transaction.connection.execute(text("SELECT pg_backend_pid()")).scalar_one()])
             transaction.connection.execute(text("SELECT 1"))
 
-    expected = "AdminShutdown: terminating connection due to administrator command"
-    assert refused(be_ended) == expected
+    assert refused(be_ended).endswith(": terminating connection due to administrator command")
     assert scheduler.schedule(make_job())
 
 

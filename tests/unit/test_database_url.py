@@ -44,9 +44,9 @@ def test_several_hosts_are_understood_in_every_form(database_url: str, host: str
 
 
 def test_user_password_database_and_options_stay_beside_several_hosts() -> None:
-    url = parse_database_url("postgresql://us%40er:p,%2Fw@a:1,b:2/my%20db?sslmode=require")
+    url = parse_database_url("postgresql://us%40er:p,%2Fw@a:1,b:2/my-db?sslmode=require")
 
-    assert (url.username, url.password, url.database) == ("us@er", "p,/w", "my db")
+    assert (url.username, url.password, url.database) == ("us@er", "p,/w", "my-db")
     assert url.query["sslmode"] == "require"
 
 
