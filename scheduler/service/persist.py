@@ -54,18 +54,29 @@ class DecisionWriter:
         self._write_new(transaction, [one.decision for one in decided])
 
     def write_enrolled(self, transaction: Transaction, decisions: Sequence[Decision]) -> None:
-        """The history and the first actions of campaigns just inserted."""
-        self._write_new(transaction, decisions)
+        """The history and the first actions of campaigns just inserted.
 
-    def _write_new(self, transaction: Transaction, decisions: Sequence[Decision]) -> None:
+        A key scheduled before its campaign was enrolled stays as it is, and is held until commit: retention doesn't
+        see the campaign before, and would remove one that finished long ago.
+        """
+        existing = self._write_new(transaction, decisions)
+        while existing:
+            held = self._stores.actions.hold(transaction, map(_key, existing))
+            gone = [row for row in existing if _key(row) not in held]
+            inserted = self._stores.actions.insert(transaction, gone)
+            existing = [row for row in gone if _key(row) not in inserted]
+
+    def _write_new(self, transaction: Transaction, decisions: Sequence[Decision]) -> list[dict[str, Any]]:
+        """Transitions and new actions; returns those whose key was there already."""
         transitions = [transition for decision in decisions for transition in decision.transitions]
         self._stores.campaigns.insert_transitions(transaction, transitions)
         planned = [self._row(decision.campaign, action) for decision in decisions for action in decision.actions]
-        self._stores.actions.insert(transaction, planned)
+        inserted = self._stores.actions.insert(transaction, planned)
         triggers = Counter(transition.trigger for transition in transitions)
         # A bulk call that kept its decisions until the commit would need memory for all of them.
         logged = decisions if is_logged("campaign.transitioned") else ()
         transaction.on_commit(partial(self._tell, triggers, logged))
+        return [] if len(inserted) == len(planned) else [row for row in planned if _key(row) not in inserted]
 
     def _row(self, campaign: Campaign, action: PlannedAction) -> dict[str, Any]:
         grace = self._grace if action.action_type == ActionType.TIMEOUT else timedelta(0)
@@ -102,6 +113,10 @@ class DecisionWriter:
             self._metrics.transitioned(trigger, count)
         for decision in logged:
             _log_decision(decision)
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+    return (row["tenant_id"], row["dedupe_key"])
 
 
 def _left(one: Decided) -> tuple[str, str, int, str | None]:

@@ -67,6 +67,8 @@ class Actions:
         self._keys = RowSource(name, {"tenant_id": Text, "dedupe_key": Text})
         of_key = and_(actions.tenant_id == self._keys.c.tenant_id, actions.dedupe_key == self._keys.c.dedupe_key)
         self._find_many = look_up(self._keys, self._table, self._columns, of_key)
+        key = [actions.tenant_id, actions.dedupe_key]
+        self._hold = look_up(self._keys, self._table, key, of_key, lock=True, for_share=True)
         self._campaigns = RowSource(name, {"tenant_id": Text, "campaign_id": Text})
         of_campaign = and_(
             actions.tenant_id == self._campaigns.c.tenant_id,
@@ -111,6 +113,11 @@ class Actions:
         """The actions of those keys that exist."""
         found = map(to_action, transaction.connection.execute(self._find_many, self._keys.bind(keys)))
         return {action.key: action for action in found}
+
+    def hold(self, transaction: Transaction, keys: Iterable[Key]) -> set[Key]:
+        """Those that exist, and can't be removed until we commit. Waits for whoever is removing one."""
+        found = transaction.connection.execute(self._hold, self._keys.bind(sorted(keys)))
+        return {(tenant, key) for tenant, key in found}
 
     def unfinished(self, transaction: Transaction, campaigns: Iterable[Key]) -> list[ScheduledAction]:
         """Everything still to come for those campaigns."""

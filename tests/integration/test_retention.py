@@ -427,6 +427,22 @@ def test_a_campaign_that_is_beginning_again_stays(ended: Stage) -> None:
     assert [one.trigger for one in ended.sm.history("acme", "c-1")] == ["enrolled", "opened", "restarted"]
 
 
+def test_a_key_fired_long_before_its_campaign_is_enrolled_stays_with_it(ended: Stage) -> None:
+    """The enrolment is open: nobody but the one who enrols sees that the key has a campaign."""
+    job = make_job(campaign_id="c-2", node_id="wait")
+    ended.ts.schedule(job)
+    ended.run()
+    ended.clock.advance(MONTH_AND_A_DAY)
+    other = ended.another()
+
+    with other.database.engine.begin() as connection:
+        other.campaigns.enroll("acme", "c-2", "k-2", plan_of(WAIT), connection=connection)
+        remove_all(ended.ts)
+
+    assert ended.ts.schedule_many([job]).existing == 1
+    assert left_of(ended.ts, "c-2") == {"contact_campaigns": 1, "scheduled_actions": 1, "campaign_transitions": 1}
+
+
 @pytest.mark.parametrize("table", ["contact_campaigns", "scheduled_actions", "campaign_events"])
 def test_what_somebody_has_locked_keeps_its_campaign_alone_and_is_not_waited_for(ended: Stage, table: str) -> None:
     ended.clock.set(NOON)
