@@ -8,7 +8,7 @@ import pytest
 from tests.soak.soak import Options, soak
 from tests.support.cluster import why_no_cluster
 
-SHORT: Final = Options(seconds=15, seed=7, daemons=2, lease=timedelta(seconds=2), rate=60, pace=0.1)
+SHORT: Final = Options(seconds=5, seed=7, daemons=2, lease=timedelta(seconds=2), rate=15, pace=0.1)
 
 
 def test_a_short_soak_with_every_fault_loses_and_doubles_nothing() -> None:

@@ -134,7 +134,7 @@ _CHECKS: Final[tuple[tuple[str, str, str], ...]] = (
         """
         SELECT t.dedupe_key, a.deadline::text, a.run_at::text, t.created_at::text
         FROM campaign_transitions t JOIN scheduled_actions a USING (tenant_id, dedupe_key)
-        WHERE a.action_type = 'timeout' AND t.created_at < greatest(a.deadline, a.run_at)
+        WHERE a.action_type = 'timeout' AND t.created_at < a.deadline
         """,
     ),
     (

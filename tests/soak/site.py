@@ -14,7 +14,7 @@ from scheduler import Settings, TimeoutScheduler
 from tests.soak import outbox
 from tests.support.cluster import Cluster
 from tests.support.daemon import DaemonProcess, environment
-from tests.support.daemon_log import read_log, said
+from tests.support.daemon_log import read_log
 from tests.support.wire import Wire
 
 CHECKOUT: Final = Path(__file__).parents[2]
@@ -47,7 +47,8 @@ class Station:
         self._clock = folder / f"clock-{number}"
         self._env = {**env, "SCHEDULER_INSTANCE_NAME": f"station-{number}", **self._clock_variables()}
         self._daemon: DaemonProcess | None = None
-        self._starts_before = 0
+        self._log_begins = 0
+        self._has_begun = False
         self.set_clock(timedelta(0))
 
     @property
@@ -67,13 +68,18 @@ class Station:
         return None if self._daemon is None else self._daemon.process.poll()
 
     @property
-    def has_fired(self) -> bool:
-        """Whether this daemon has begun to fire; before that, it may not even know what a signal is."""
-        return said(self.log, "scheduler.started") > self._starts_before
+    def has_begun(self) -> bool:
+        """Whether this daemon fires; before that, it may not even know what a signal is."""
+        if not self._has_begun and self._daemon is not None:
+            with self.log.open("rb") as log:
+                log.seek(self._log_begins)
+                self._has_begun = b'"scheduler.started"' in log.read()
+        return self._has_begun
 
     def start(self) -> None:
         """Start a daemon; doesn't wait until it fires."""
-        self._starts_before = said(self.log, "scheduler.started") if self.log.exists() else 0
+        self._log_begins = self.log.stat().st_size if self.log.exists() else 0
+        self._has_begun = False
         self._daemon = DaemonProcess(self._folder, self._env, f"daemon-{self.number}")
         self.is_wanted = True
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.soak.plans import PLANS
 TENANT: Final = "soak"
 _TURN_SECONDS: Final = 0.05
 _RETRY_SECONDS: Final = 0.1
+_MOST_EVENTS: Final = 50
 _SHARES: Final = {"drip": 50, "timers": 44, "rounds": 6}
 
 Answer = TypeVar("Answer")
@@ -49,6 +51,7 @@ class Traffic:
         self._outbox = outbox
         self._read = 0
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._events: list[dict[str, Any]] = []
         self._numbers = count(1)
         self._rounds: list[str] = []
         self._paused: set[str] = set()
@@ -83,13 +86,15 @@ class Traffic:
         self._read_outbox()
         while self._agenda and self._agenda[0][0] <= time.monotonic() and not self._ends.is_set():
             heappop(self._agenda)[2]()
+        self._tell_all()
 
     def _wind_down(self) -> None:
         self._read_outbox()
         while self._agenda:
             heappop(self._agenda)[2]()
         for campaign_id in self._rounds:
-            self._tell(campaign_id, "replied")
+            self._tell(campaign_id, "replied", None, f"e-{next(self._numbers)}")
+        self._tell_all()
         for campaign_id in sorted(self._paused):
             self._resume(campaign_id)
 
@@ -151,18 +156,29 @@ class Traffic:
                 if self._chance.random() < share:
                     self._plan_event(None, event_type, latest, message_of(key))
 
-    def _tell(
-        self, campaign_id: str | None, event_type: str, mail: str | None = None, event_id: str | None = None
-    ) -> None:
-        event = event_id or f"e-{next(self._numbers)}"
-        occurred_at = datetime.now(UTC)  # noqa: TID251 - the application's own clock
-        self._insist(
-            "event",
-            lambda: self._scheduler.campaigns.process_event(
-                TENANT, event_type, mail, campaign_id=campaign_id, occurred_at=occurred_at, event_id=event
-            ),
+    def _tell(self, campaign_id: str | None, event_type: str, mail: str | None, event_id: str) -> None:
+        """It happened just now; the scheduler hears of it a moment later."""
+        self._events.append(
+            {
+                "tenant_id": TENANT,
+                "event_type": event_type,
+                "message_id": mail,
+                "campaign_id": campaign_id,
+                "occurred_at": datetime.now(UTC),  # noqa: TID251 - the application's own clock
+                "event_id": event_id,
+            }
         )
-        self.ledger.events.add(event)
+
+    def _tell_all(self) -> None:
+        """What happened meanwhile, in one call; a single event in the call for one."""
+        manager = self._scheduler.campaigns
+        while batch := self._events[:_MOST_EVENTS]:
+            if len(batch) == 1:
+                self._insist("event", partial(manager.process_event, **batch[0]))
+            else:
+                self._insist("events", partial(manager.process_events, batch))
+            self.ledger.events.update(event["event_id"] for event in batch)
+            del self._events[:_MOST_EVENTS]
 
     def _pause(self, campaign_id: str) -> None:
         self._paused.add(campaign_id)

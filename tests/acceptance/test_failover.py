@@ -1,0 +1,54 @@
+"""The primary dies and a synchronous standby takes over: a daemon with both in its URL goes on, and nothing is lost."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from scheduler import TimeoutScheduler
+from tests.support.cluster import Cluster, why_no_cluster
+from tests.support.cohort import Cohort
+from tests.support.daemon import environment, running
+from tests.support.daemon_log import Pages, said
+from tests.support.eventually import eventually
+from tests.support.scheduling import make_settings
+
+CONTACTS: Final = 200
+DATABASE: Final = "failover"
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    missing = why_no_cluster()
+    if missing:
+        pytest.skip(missing)
+    with Cluster() as cluster:
+        with closing(TimeoutScheduler(cluster.primary.create_database(DATABASE))) as scheduler:
+            scheduler.migrate()
+        yield cluster
+
+
+def test_a_daemon_goes_on_with_the_standby_that_takes_over(cluster: Cluster, tmp_path: Path) -> None:
+    """Its URL names both; what was acknowledged before, the standby has."""
+    hosts = ",".join(f"127.0.0.1:{member.port}" for member in cluster.members)
+    url = f"postgresql://postgres@{hosts}/{DATABASE}"
+    with closing(TimeoutScheduler(url, settings=make_settings())) as scheduler:
+        cohort = Cohort(scheduler, CONTACTS)
+        cohort.enroll()
+        with running(tmp_path, environment(url, SCHEDULER_DATABASE_TIMEOUT="PT2S")) as daemon:
+            pages = Pages(daemon.log)
+            cohort.wait_for_some()
+            cluster.primary.kill9()
+            eventually(lambda: pages.readiness() == 503)
+            eventually(lambda: said(daemon.log, "database.unavailable") > 0)
+            eventually(lambda: pages.database_up() == 0)
+
+            cluster.fail_over()
+            eventually(lambda: said(daemon.log, "database.recovered") > 0)
+            eventually(lambda: pages.readiness() == 200)
+            eventually(lambda: pages.database_up() == 1)
+            cohort.wait_for_all()
+            assert daemon.terminate() == 0
+        cohort.check()
