@@ -6,9 +6,10 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from scheduler.domain.errors import AlreadyRunningError
+from scheduler.domain.errors import AlreadyRunningError, DatabaseUnavailableError
 
 
 class FileLock:
@@ -28,7 +29,7 @@ class FileLock:
     def acquire(self) -> bool:
         """Take the lock; whether this process didn't have it before.
 
-        Raises AlreadyRunningError, naming the process that has it.
+        Raises AlreadyRunningError, naming the process that has it; DatabaseUnavailableError when it cannot be made.
         """
         with self._mutex:
             is_new = self._descriptor is None
@@ -51,7 +52,7 @@ class FileLock:
         self._close()
 
     def _lock(self) -> int:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._open()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -61,9 +62,16 @@ class FileLock:
                 f"{first} already fires the timeouts of this SQLite file, and only one process may: "
                 "stop it, or use PostgreSQL"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, self._holder().encode(), 0)
+        with suppress(OSError):  # on a full disk it holds all the same, and only doesn't say who has it
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, self._holder().encode(), 0)
         return descriptor
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DatabaseUnavailableError(f"the lock file {self._path} can't be opened: {error.strerror}") from error
 
     def _close(self) -> None:
         if self._descriptor is not None:
