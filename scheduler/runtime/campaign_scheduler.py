@@ -6,6 +6,7 @@ Stock APScheduler keeps jobs in a list in memory until it is started, and looks 
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 from datetime import UTC, timedelta
 from typing import Any, Final, Protocol
 
@@ -35,6 +36,9 @@ class Lifecycle(Protocol):
 
     def before_start(self) -> None:
         """Raises what forbids a start."""
+
+    def hurrying(self) -> AbstractContextManager[None]:
+        """Wait for no answer of the database for long during the block."""
 
     def stop_claiming(self) -> None:
         """Claim nothing from now on."""
@@ -81,14 +85,15 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
         """Stop firing. Our executors are drained first: APScheduler holds its locks while it shuts down."""
         if self.state == STATE_STOPPED:
             raise SchedulerNotRunningError
-        with self._jobstores_lock:
-            # A turn that is under way hands over what it claimed; the next one claims nothing.
-            self._lifecycle.stop_claiming()
-        self._lifecycle.drain(wait)
-        try:
-            super().shutdown(wait=False)
-        finally:
-            self._lifecycle.after_stop()
+        with self._lifecycle.hurrying():
+            with self._jobstores_lock:
+                # A turn that is under way hands over what it claimed; the next one claims nothing.
+                self._lifecycle.stop_claiming()
+            self._lifecycle.drain(wait)
+            try:
+                super().shutdown(wait=False)
+            finally:
+                self._lifecycle.after_stop()
 
     def _process_jobs(self) -> float:
         """One turn of the loop. Whatever happens in it, the next one comes, and within the longest sleep.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from scheduler.domain.action import ActionType, ScheduledAction, TimeoutJob
 from scheduler.domain.errors import DatabaseUnavailableError, InvalidInputError, SchedulerError
@@ -33,6 +34,8 @@ from scheduler.store.schema import require_current
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
+
+_SHORTEST_WAIT: Final = timedelta(seconds=1)
 
 Fire = Callable[[Sequence[ScheduledAction]], list[Ended]]
 
@@ -179,6 +182,10 @@ class FiringEngine:
         self.turn.enable()
         self._keeping.start()
         emit("scheduler.started", instance=self.owner.id, database=self._stores.database.dialect_name)
+
+    def hurrying(self) -> AbstractContextManager[None]:
+        """A stop must not take as long as a database that hangs: what it waits for is a part of SHUTDOWN_TIMEOUT."""
+        return self._stores.database.patience.at_most(max(self._settings.shutdown_timeout / 4, _SHORTEST_WAIT))
 
     def stop_claiming(self) -> None:
         """Claim nothing from now on."""

@@ -22,6 +22,7 @@ from scheduler.settings import Settings
 from scheduler.store import schema
 from scheduler.store.database import Database, Engine
 from scheduler.store.engine import create_database_engine, default_database_url, join_engine
+from scheduler.store.patience import Patience
 from scheduler.store.stores import Stores
 from scheduler.telemetry.metrics import CollectorRegistry, Metrics
 
@@ -51,17 +52,14 @@ class TimeoutScheduler:
         self._owns_engine = engine is None
         if engine is not None and database_url is not None:
             raise InvalidInputError("engine", engine, "give database_url or engine, not both")
+        patience = Patience(self.settings.database_timeout)
         if engine is None:
             url = database_url or _configured_url(self.settings)
-            used = create_database_engine(
-                url,
-                _pool_size(self.settings),
-                database_timeout=self.settings.database_timeout,
-                idle_limit=self.settings.lease,
-            )
+            size = _pool_size(self.settings)
+            used = create_database_engine(url, size, patience=patience, idle_limit=self.settings.lease)
         else:
             used = join_engine(engine)
-        self._database = Database(used, self.settings.schema_name, clock)
+        self._database = Database(used, self.settings.schema_name, clock, patience)
         self.metrics = Metrics(metrics_registry)
         stores = Stores.of(self._database, self.settings.timer_defaults)
         self._stores = stores
@@ -230,5 +228,5 @@ def _configured_url(settings: Settings) -> str:
 
 
 def _pool_size(settings: Settings) -> int:
-    """A connection per worker, one for the loop, and a few for the caller's threads."""
-    return settings.workers + settings.send_workers + 4
+    """A connection per worker, one for the loop, two for what goes on beside it, and a few for the caller's threads."""
+    return settings.workers + settings.send_workers + 6

@@ -19,6 +19,7 @@ from scheduler.domain.errors import DatabaseUnavailableError, InvalidInputError
 from scheduler.domain.timing import Clock, SystemClock
 from scheduler.store.errors import is_retried_at_once, translated
 from scheduler.store.foreign import Joined, adopt
+from scheduler.store.patience import Patience
 from scheduler.store.sqlite import BUSY_TIMEOUT_SECONDS, begin_immediate
 from scheduler.store.tables import Instant, Tables
 from scheduler.store.version import require_newest, version_of
@@ -95,8 +96,15 @@ class Transaction:
 class Database:
     """An engine with the tables of one schema and the clock that decides what is due. Thread-safe."""
 
-    def __init__(self, engine: Engine, schema: str | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        schema: str | None = None,
+        clock: Clock | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         self.engine = engine
+        self.patience = patience or Patience(timedelta.max)
         self.schema = schema
         self.clock = clock
         self.tables = Tables(schema)

@@ -16,7 +16,7 @@ from scheduler.domain.errors import InvalidInputError
 from scheduler.store import sqlite
 from scheduler.store.errors import OUTAGE_SQLSTATES
 from scheduler.store.hosts import has_several_hosts, read_url
-from scheduler.store.patience import PatientConnection, limit_again
+from scheduler.store.patience import Patience, PatientConnection, limit_again
 from scheduler.store.sessions import prepare_session
 
 _KEEPALIVES: Final = {
@@ -85,17 +85,18 @@ def create_database_engine(
     database_url: str,
     pool_size: int = 10,
     *,
-    database_timeout: timedelta = _A_MINUTE,
+    patience: Patience | None = None,
     idle_limit: timedelta = _A_MINUTE,
 ) -> Engine:
     """An engine for PostgreSQL or an SQLite file. Nothing is connected yet.
 
-    On PostgreSQL no answer is waited for longer than `database_timeout`, a transaction that does nothing for
+    On PostgreSQL no answer is waited for longer than `patience` has (a minute), a transaction that does nothing for
     `idle_limit` is ended by the server, and connections to a server that went read-only or away are replaced.
     """
     url = parse_database_url(database_url)
     if url.get_backend_name() == "sqlite":
         return _create_sqlite_engine(url)
+    limit = patience or Patience(_A_MINUTE)
     engine = create_engine(
         url,
         connect_args=_connect_arguments(url),
@@ -110,7 +111,7 @@ def create_database_engine(
 
     def connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> PatientConnection:
         connection = PatientConnection.connect(*arguments, **options)
-        connection.limit = connection.patience = database_timeout
+        connection.limit = connection.patience = limit
         prepare_session(connection, idle_limit)
         return connection
 

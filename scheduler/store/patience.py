@@ -7,6 +7,9 @@ of the server notices. The wait itself is the one place that does.
 from __future__ import annotations
 
 import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic
 from typing import Any, Final
@@ -26,11 +29,38 @@ class NoAnswerError(psycopg.OperationalError):
     """The database didn't answer in time; the connection was closed, and whether a COMMIT took place is unknown."""
 
 
-class PatientConnection(psycopg.Connection[Any]):
-    """A connection whose every round trip ends within `limit`: with the answer, or with NoAnswerError and closed."""
+class Patience:
+    """How long answers are waited for, by all connections of an engine. Thread-safe."""
 
-    limit: timedelta | None = None
-    patience: timedelta | None = None
+    def __init__(self, limit: timedelta) -> None:
+        self._seconds = limit.total_seconds()
+        self._mutex = threading.Lock()
+        self._hurries: tuple[float, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """The longest wait at this moment; it holds for the waits that are under way, too."""
+        return min((self._seconds, *self._hurries))
+
+    @contextmanager
+    def at_most(self, limit: timedelta) -> Iterator[None]:
+        """Wait no longer than this during the block, whoever waits."""
+        seconds = limit.total_seconds()
+        with self._mutex:
+            self._hurries += (seconds,)
+        try:
+            yield
+        finally:
+            with self._mutex:
+                place = self._hurries.index(seconds)
+                self._hurries = self._hurries[:place] + self._hurries[place + 1 :]
+
+
+class PatientConnection(psycopg.Connection[Any]):
+    """A connection whose every round trip ends in time: with the answer, or with NoAnswerError and closed."""
+
+    limit: Patience | None = None
+    patience: Patience | None = None
 
     def wait(self, gen: PQGen[RV], *arguments: Any, **options: Any) -> RV:
         """The driver's own wait, with an end. Who says how long to wait (`notifies`) is left to the driver."""
@@ -57,25 +87,25 @@ def limit_again(dbapi_connection: object, _record: object) -> None:
         dbapi_connection.patience = dbapi_connection.limit
 
 
-def _drive(generator: PQGen[RV], socket: int, patience: timedelta) -> RV:
+def _drive(generator: PQGen[RV], socket: int, patience: Patience) -> RV:
     """Run one of the driver's generators to its end: it yields what it waits for, and is told what is ready.
 
     The driver has such a loop itself; not all releases tell the generator that time passes, or take an end.
     """
-    deadline = monotonic() + patience.total_seconds()
+    begun = monotonic()
     poll = select.poll()
     try:
         wanted = next(generator)
         while True:
             poll.register(socket, _POLLED[wanted])
-            remaining = deadline - monotonic()
+            remaining = begun + patience.seconds - monotonic()
             happened = poll.poll(min(max(remaining, 0), _INTERVAL_SECONDS) * 1000)
             if not happened and remaining > 0:
                 continue
             # The last look is after the end: an answer that came while this process was stopped counts.
             if not happened:
                 raise NoAnswerError(
-                    f"the database gave no answer within {patience.total_seconds():g} s (DATABASE_TIMEOUT), "
+                    f"the database gave no answer within {patience.seconds:g} s (DATABASE_TIMEOUT), "
                     "and the connection was given up"
                 )
             # Anything else is a broken wire: the driver finds out how when it reads or writes.

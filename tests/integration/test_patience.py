@@ -19,7 +19,7 @@ from scheduler import DatabaseUnavailableError
 from scheduler.store.database import Database
 from scheduler.store.engine import create_database_engine
 from scheduler.store.errors import translated
-from scheduler.store.patience import PatientConnection, wait_without_end
+from scheduler.store.patience import Patience, PatientConnection, wait_without_end
 from tests.integration.conftest import OpenScheduler
 from tests.support.eventually import eventually
 from tests.support.postgres import PostgresServer
@@ -32,7 +32,7 @@ NO_ANSWER = r"NoAnswerError: the database gave no answer within 0\.3 s \(DATABAS
 @pytest.fixture
 def engine(postgres_server: PostgresServer) -> Iterator[Engine]:
     """An engine in a hurry, on a database without our tables."""
-    engine = create_database_engine(postgres_server.url(), database_timeout=SOON)
+    engine = create_database_engine(postgres_server.url(), patience=Patience(SOON))
     yield engine
     engine.dispose()
 
@@ -54,15 +54,20 @@ class Backends:
     def stop(self, connection: Connection) -> int:
         """The server answers nothing more on this connection; returns its backend's id."""
         pid = driver_of(connection).info.backend_pid
+        self.stop_process(pid)
+        return pid
+
+    def stop_process(self, pid: int) -> None:
+        """That process of the server answers nothing more."""
         process = psutil.Process(pid)
         process.suspend()
         self._stopped.append(process)
-        return pid
 
     def resume(self) -> None:
         """All go on."""
         for process in self._stopped:
             process.resume()
+        self._stopped = []
 
 
 def driver_of(connection: Connection) -> psycopg.Connection[Any]:
@@ -206,7 +211,8 @@ def test_a_connection_that_waited_without_end_waits_within_the_limit_for_its_nex
 
     with engine.connect() as connection:
         assert driver_of(connection) is migrating
-        assert migrating.patience == SOON
+        assert migrating.patience is migrating.limit
+    assert migrating.limit is not None
 
 
 def test_an_applications_own_engine_waits_as_it_always_did(postgresql_url: str, open_scheduler: OpenScheduler) -> None:
@@ -233,3 +239,25 @@ def test_a_scheduler_gives_up_a_server_that_was_stopped_and_works_on_once_it_ans
 
     assert scheduler.schedule(make_job(campaign_id="c-2"))
     assert scheduler.run_due() == 2
+
+
+def test_a_stop_does_not_wait_for_a_hanging_database_for_as_long_as_the_work_would(
+    open_scheduler: OpenScheduler, backends: Backends
+) -> None:
+    """DATABASE_TIMEOUT is an hour; every session of the scheduler's hangs."""
+    settings = make_settings(database_timeout=timedelta(hours=1), shutdown_timeout=timedelta(seconds=2))
+    with PostgresServer() as server:
+        scheduler = open_scheduler(server.url(), settings=settings)
+        scheduler.migrate()
+        scheduler.start()
+        with psycopg.connect(server.url(driver="postgresql")) as observer:
+            sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'timeout-scheduler'"
+            for (pid,) in eventually(lambda: observer.execute(sessions).fetchall()):
+                backends.stop_process(pid)
+            turned = scheduler.last_turn
+            begun = monotonic()
+            scheduler.shutdown()
+
+            assert monotonic() - begun < 20
+            assert scheduler.last_turn >= turned
+        backends.resume()
