@@ -14,6 +14,7 @@ from scheduler.runtime.own_claims import OwnClaims
 from scheduler.runtime.ticker import Ticker
 from scheduler.runtime.wakeup import Wakeup
 from scheduler.service.owner import Owner
+from scheduler.service.retention import Retention
 from scheduler.settings import Settings
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit
@@ -48,7 +49,7 @@ class Keeping:
         self._not_before = 0.0
         # Two turns of everybody's renewal.
         self._grace = min(2 * self._lease / _RENEWALS_PER_LEASE, _LONGEST_GRACE)
-        self._maintenance = Maintenance(stores, owner)
+        self._maintenance = Maintenance(stores, owner, Retention(stores, settings))
         self._renewal = Ticker("outreach:renewal", self._lease / _RENEWALS_PER_LEASE, self._renew)
         interval = min(self._lease / _RECOVERIES_PER_LEASE, _LONGEST_INTERVAL)
         self._upkeep = Ticker("outreach:upkeep", interval, self._keep_up, at_once=True)
@@ -95,6 +96,7 @@ class Keeping:
     def _keep_up(self) -> None:
         self._guarded(self._note_alive)
         self._guarded(self._recover_others)
+        self._guarded(self._maintenance.tidy)
 
     def _recover_others(self) -> None:
         """After an outage others get the time to renew what they still work on: a mail may have gone out meanwhile."""

@@ -1,25 +1,30 @@
-"""What has to be done now and then, by one process at a time: claims that nobody works on."""
+"""What has to be done now and then, by one process at a time: claims that nobody works on, rows that nobody needs."""
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Final
 
 from scheduler.service.owner import Owner, is_provably_dead
+from scheduler.service.retention import Retention
 from scheduler.store.database import Transaction
 from scheduler.store.stores import Stores
 from scheduler.store.turns import take_turn
 from scheduler.telemetry.log import emit
 
 _SILENT_FOR: Final = timedelta(hours=1)
+_TIDIED_EVERY: Final = 60.0
 
 
 class Maintenance:
-    """Recovers claims. For one thread."""
+    """Recovers claims, and removes what is too old. For one thread."""
 
-    def __init__(self, stores: Stores, owner: Owner) -> None:
+    def __init__(self, stores: Stores, owner: Owner, retention: Retention) -> None:
         self._stores = stores
         self._owner = owner
+        self._retention = retention
+        self._next_tidying = 0.0
 
     def recover(self) -> int:
         """Claims are due again whose lease is over, or whose process is gone; returns how many.
@@ -49,3 +54,14 @@ class Maintenance:
         gone = [one.instance_id for one in holders if one.is_cut_off or one.stopped_at is not None]
         claims = self._stores.claims
         return claims.release_of(transaction, dead) + claims.release_of(transaction, gone, sends=False)
+
+    def tidy(self) -> None:
+        """Remove some of what is older than RETENTION: once a minute, and with every call while there is more."""
+        if time.monotonic() < self._next_tidying:
+            return
+        # Whoever holds this open transaction has the turn; what goes, goes in transactions of its own.
+        with self._stores.database.reading() as turn:
+            removed = self._retention.remove_some() if take_turn(turn, "retention") else 0
+        self._next_tidying = 0.0 if removed else time.monotonic() + _TIDIED_EVERY
+        if removed:
+            emit("retention.removed", rows=removed)

@@ -54,6 +54,7 @@ EVENTS: Final = {
     "claims.handed_back": LogEvent(logging.INFO, "claims not yet fired were handed back"),
     "action.slow": LogEvent(logging.WARNING, "an action is worked on for longer than LEASE; its lease is extended"),
     "maintenance.error": LogEvent(logging.ERROR, "recovery or retention met an unexpected error and goes on"),
+    "retention.removed": LogEvent(logging.INFO, "rows older than RETENTION were removed"),
     "wakeup.listening": LogEvent(logging.INFO, "this process is woken by NOTIFY for what is due soon"),
     "wakeup.polling": LogEvent(
         logging.WARNING, "no NOTIFY reaches this process (a pooler is in between); it looks every POLL_INTERVAL"

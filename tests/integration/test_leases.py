@@ -20,10 +20,11 @@ from scheduler.domain.action import ActionType
 from scheduler.runtime.maintenance import Maintenance
 from scheduler.service import sends as sends_module
 from scheduler.service.owner import Owner
+from scheduler.service.retention import Retention
 from scheduler.store.turns import take_turn
 from tests.integration.conftest import OpenScheduler
 from tests.support.eventually import eventually
-from tests.support.scheduling import Gate, Recorder, are_completed, make_jobs, make_settings, query
+from tests.support.scheduling import Gate, Recorder, are_completed, execute, make_jobs, make_settings, query
 from tests.support.walk import make_document, on, send
 
 CHECKOUT: Final = Path(__file__).parents[2]
@@ -47,7 +48,8 @@ threading.Event().wait()
 
 def recover(scheduler: TimeoutScheduler) -> int:
     """What a maintaining process recovers at this moment."""
-    return Maintenance(scheduler.stores, Owner("maintainer")).recover()
+    retention = Retention(scheduler.stores, scheduler.settings)
+    return Maintenance(scheduler.stores, Owner("maintainer"), retention).recover()
 
 
 def claim_all(scheduler: TimeoutScheduler, owner: str, lease: timedelta = HOUR) -> list[ScheduledAction]:
@@ -342,3 +344,24 @@ def test_an_error_between_the_claim_and_the_hand_over_leaves_nothing_claimed(
     scheduler.start()
 
     eventually(are_completed(scheduler, jobs))
+
+
+def test_a_process_that_fires_removes_what_ended_longer_than_retention_ago(
+    database_url: str, open_scheduler: OpenScheduler
+) -> None:
+    scheduler = open_scheduler(database_url, settings=make_settings(retention="P30D"))
+    for name in ("old", "new", "running"):
+        scheduler.campaigns.enroll("acme", name, name, MAIL)
+    for name in ("old", "new"):
+        scheduler.campaigns.stop("acme", name)
+    execute(
+        scheduler,
+        "UPDATE contact_campaigns SET completed_at = :long_ago WHERE campaign_id = 'old'",
+        long_ago="2020-01-01 00:00:00.000000",
+    )
+
+    scheduler.start()
+
+    eventually(lambda: scheduler.campaigns.find("acme", "old") is None)
+    assert [scheduler.campaigns.find("acme", name) is None for name in ("new", "running")] == [False, False]
+    assert query(scheduler, "SELECT DISTINCT campaign_id FROM scheduled_actions ORDER BY 1") == [("new",), ("running",)]

@@ -14,6 +14,8 @@ from sqlalchemy import create_engine, text
 from scheduler import TimeoutScheduler
 from tests.integration.conftest import OpenScheduler
 from tests.support.eventually import eventually
+from tests.support.pooler import pooler, why_no_pooler
+from tests.support.postgres import PostgresServer
 from tests.support.scheduling import Recorder, are_completed, execute, make_job, make_settings, query
 
 HOUR: Final = timedelta(hours=1)
@@ -154,3 +156,26 @@ def test_what_was_inserted_without_a_word_is_found_by_the_poll(
         )
 
     eventually(are_completed(other, [job]))
+
+
+@pytest.mark.skipif(why_no_pooler() is not None, reason=str(why_no_pooler()))
+def test_behind_a_pooler_it_polls_and_says_so(
+    postgres_server: PostgresServer,
+    postgresql_url: str,
+    open_scheduler: OpenScheduler,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An advisory lock or a LISTEN there would be some other client's a moment later."""
+    caplog.set_level("INFO", "timeout_scheduler")
+    with pooler(postgres_server.port) as port:
+        scheduler = open_scheduler(
+            postgresql_url.replace(f":{postgres_server.port}/", f":{port}/"), state_manager=Recorder()
+        )
+        scheduler.start()
+        eventually(lambda: "event=wakeup.polling" in caplog.text)
+        scheduler.schedule(make_job())
+
+        eventually(are_completed(scheduler, [make_job()]))
+        assert listening(open_scheduler(postgresql_url)) == 0
+        assert "event=wakeup.listening" not in caplog.text
+        scheduler.close()
