@@ -34,7 +34,8 @@ class Outcome:
       `unknown_campaign`, or a short word of a custom state manager): the action is `completed`;
     * `paused`: it becomes `paused`, unfinished, keeping its `run_at`;
     * `deferred`: it goes back to `pending` and is due again at `run_at`; no attempt is counted;
-    * `busy`: its campaign is locked by somebody else; it goes back with a short delay, no attempt counted.
+    * `busy`: its campaign is locked by somebody else, or has just been moved by another timeout of the batch; it goes
+      back to `pending`, due at `run_at`, else after a short delay; no attempt is counted.
     """
 
     name: str

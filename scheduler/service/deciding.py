@@ -9,7 +9,7 @@ from datetime import datetime
 from scheduler.domain import machine, outcome
 from scheduler.domain.action import ActionType, ScheduledAction
 from scheduler.domain.campaign import Campaign
-from scheduler.domain.decision import TimeoutExpired
+from scheduler.domain.decision import Decision, TimeoutExpired
 from scheduler.domain.errors import SchedulerError
 from scheduler.domain.outcome import Outcome
 from scheduler.domain.plan import CampaignPlan
@@ -116,7 +116,8 @@ class TimeoutBatch:
             self._note(action, Outcome(decision.outcome, decision.run_at), asked)
             if decision.transitions or decision.ends:
                 self.decided.append(Decided(campaign, decision, action.dedupe_key))
-                self.answers.update((rest.key, GONE) for rest in due[position + 1 :] if rest.key in asked)
+                later = [rest for rest in due[position + 1 :] if rest.key in asked]
+                self.answers.update((rest.key, _after(decision, rest)) for rest in later)
                 return
 
     def _note(self, action: ScheduledAction, answer: Outcome, asked: set[Key]) -> None:
@@ -124,6 +125,15 @@ class TimeoutBatch:
             self.answers[action.key] = answer
         elif answer.is_final:
             self.decided_early.append(Completion(action, answer.name))
+
+
+def _after(decision: Decision, action: ScheduledAction) -> Outcome:
+    """What becomes of a timeout that was to fire after the one that moved its campaign.
+
+    It was canceled with the visit it was for. One for a visit to come is judged anew, with the campaign as it is then.
+    """
+    is_left = decision.ends or action.node_visit < decision.campaign.node_visit
+    return GONE if is_left else Outcome(outcome.BUSY, action.run_at)
 
 
 def _is_due_timeout(action: ScheduledAction, now: datetime, asked: set[Key]) -> bool:

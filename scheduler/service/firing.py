@@ -174,7 +174,7 @@ class Firing:
             soonest = now + self._settings.poll_interval
             return Return(action, ActionStatus.PENDING, max(answer.run_at or soonest, soonest), action.attempts)
         if answer.name == BUSY:
-            return Return(action, ActionStatus.PENDING, now + BUSY_DELAY, action.attempts)
+            return Return(action, ActionStatus.PENDING, answer.run_at or now + BUSY_DELAY, action.attempts)
         return None
 
     def _put_off(self, action: ScheduledAction) -> list[Ended]:
