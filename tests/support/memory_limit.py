@@ -10,9 +10,10 @@ from typing import Final
 
 import pytest
 
-_PARENTS: Final = (
-    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
-    (Path("/sys/fs/cgroup"), "memory.max"),
+# The two versions of control groups: where they are, what limits memory, and what limits it with swap.
+_VERSIONS: Final = (
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.swap.max"),
 )
 
 
@@ -40,18 +41,24 @@ def memory_limit(size: int) -> Iterator[MemoryLimit]:
 
 
 def _make_group(size: int) -> Path | None:
-    for parent, file in _PARENTS:
+    for parent, memory, swap in _VERSIONS:
         folder = parent / f"timeout-scheduler-test-{os.getpid()}"
         try:
             folder.mkdir()
         except OSError:
             continue
-        try:
-            # Opened for writing only if it is there: elsewhere this would be an ordinary folder.
-            with (folder / file).open("r+", encoding="ascii") as limit:
-                limit.write(str(size))
-        except OSError:
-            folder.rmdir()
-            continue
-        return folder
+        if _limit(folder / memory, size):
+            _limit(folder / swap, size if "memsw" in swap else 0)  # a machine without swap has no such file
+            return folder
+        folder.rmdir()
     return None
+
+
+def _limit(file: Path, size: int) -> bool:
+    """Opened only if it is there: elsewhere this would make an ordinary file in an ordinary folder."""
+    try:
+        with file.open("r+", encoding="ascii") as limit:
+            limit.write(str(size))
+    except OSError:
+        return False
+    return True
