@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from datetime import timedelta
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ _CONNECT_TIMEOUT_SECONDS: Final = 10
 # Each of several hosts has its own time, and every new connection asks the first one first, also while that is dead. A
 # lost SYN is sent again after 1 and 3 seconds: two losses are borne.
 _CONNECT_TIMEOUT_SECONDS_PER_HOST: Final = 4
+_SHORTEST_CONNECT_TIMEOUT_SECONDS: Final = 2  # the driver takes no less
 _A_MINUTE: Final = timedelta(minutes=1)
 # What is read after a lock has to be what is there: no snapshot of the transaction's start, and no autocommit.
 _ISOLATION: Final = "READ COMMITTED"
@@ -110,7 +112,7 @@ def create_database_engine(
     )
 
     def connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> PatientConnection:
-        connection = PatientConnection.connect(*arguments, **options)
+        connection = PatientConnection.connect(*arguments, **_with_an_end(options, limit))
         connection.limit = connection.patience = limit
         prepare_session(connection, idle_limit)
         return connection
@@ -119,6 +121,12 @@ def create_database_engine(
     event.listen(engine, "checkin", limit_again)
     event.listen(engine, "handle_error", _replace_connections)
     return engine
+
+
+def _with_an_end(options: dict[str, Any], patience: Patience) -> dict[str, Any]:
+    """A new connection is waited for as long as an answer, no longer. The given dict stays: it is the engine's."""
+    longest = max(ceil(patience.seconds), _SHORTEST_CONNECT_TIMEOUT_SECONDS)
+    return {**options, "connect_timeout": min(int(options["connect_timeout"]) or longest, longest)}
 
 
 def _connect_arguments(url: URL) -> dict[str, Any]:
