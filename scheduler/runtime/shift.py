@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -73,9 +74,16 @@ class Shift:
                 if not is_over:
                     self._work(self, batch)
             except BaseException as error:  # noqa: BLE001 - a thread must outlive whatever a batch does to it
-                emit("loop.error", error=f"{type(error).__name__}: {error}")
-            with self._changed:
-                self._outstanding.subtract(one.job_id for one in batch)
-                self._outstanding = +self._outstanding
-                self._changed.notify_all()
+                with suppress(MemoryError):
+                    emit("loop.error", error=f"{type(error).__name__}: {error}")
+            self._settle(batch)
             self._done(batch, was_begun=not is_over)
+
+    def _settle(self, batch: Batch) -> None:
+        """In place, so that it needs no memory: there may be none when a batch ends for want of it."""
+        with self._changed:
+            for one in batch:
+                self._outstanding[one.job_id] -= 1
+                if not self._outstanding[one.job_id]:
+                    del self._outstanding[one.job_id]
+            self._changed.notify_all()
