@@ -72,6 +72,9 @@ def parse_database_url(database_url: str) -> URL:
 def _parse_postgresql_url(url: URL) -> URL:
     if has_several_hosts(url) and "target_session_attrs" not in url.query:
         url = url.update_query_dict({"target_session_attrs": "read-write"})
+    timeout = url.query.get("connect_timeout", "0")
+    if not (isinstance(timeout, str) and timeout.isascii() and timeout.isdigit()):
+        raise InvalidInputError("database_url", f"connect_timeout={timeout}", "give whole seconds")
     return url.set(drivername="postgresql+psycopg")
 
 

@@ -17,6 +17,7 @@ from scheduler.domain.errors import DatabaseUnavailableError
 from scheduler.store.database import Database
 from scheduler.store.errors import translated
 from scheduler.store.instances import assert_presence, new_presence
+from scheduler.store.sessions import is_pooled
 
 
 class NoSessionError(Exception):
@@ -72,7 +73,7 @@ def listen(database: Database) -> Iterator[Ear]:
             driver: Any = own.connection.driver_connection
             # The pool is for transactions: this one goes with its session.
             own.detach()
-            if not isinstance(driver, psycopg.Connection) or _is_pooled(driver):
+            if not isinstance(driver, psycopg.Connection) or is_pooled(driver):
                 raise NoSessionError
             presence = new_presence()
             assert_presence(own, presence)
@@ -80,8 +81,3 @@ def listen(database: Database) -> Iterator[Ear]:
             yield Ear(driver, presence)
         finally:
             connection.close()
-
-
-def _is_pooled(connection: psycopg.Connection[Any]) -> bool:
-    row = connection.execute("SELECT pg_backend_pid()").fetchone()
-    return row is None or row[0] != connection.info.backend_pid

@@ -487,7 +487,7 @@ def test_firing_by_hand_beside_a_running_loop_fires_each_once(database_url: str,
 
 
 class Statements:
-    """Counts what a scheduler says to its database, and when."""
+    """Counts what a scheduler's loop says to its database, and when."""
 
     def __init__(self, scheduler: TimeoutScheduler) -> None:
         self.at: list[float] = []
@@ -495,8 +495,9 @@ class Statements:
         event.listen(scheduler.database.engine, "before_cursor_execute", self._note)
 
     def _note(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        self.at.append(time.monotonic())
-        self.said.append(statement)
+        if threading.current_thread().name == "APScheduler":
+            self.at.append(time.monotonic())
+            self.said.append(statement)
 
 
 def test_an_idle_loop_asks_once_per_poll_interval(database_url: str, open_scheduler: OpenScheduler) -> None:

@@ -106,3 +106,9 @@ def test_a_password_taken_for_a_port_is_not_shown_either() -> None:
         parse_database_url(f"postgresql://u:p@ss:{SECRET},x/y@host/db")
 
     assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("timeout", ["soon", "-1", "1.5"])
+def test_a_connect_timeout_that_is_no_number_is_refused(timeout: str) -> None:
+    with pytest.raises(InvalidInputError, match="connect_timeout"):
+        parse_database_url(f"postgresql://postgres@127.0.0.1/postgres?connect_timeout={timeout}")
