@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     )
     timeout_grace: Span = Field(timedelta(0), description="waited after a deadline for webhooks that come late")
     shutdown_timeout: Span = Field(timedelta(seconds=30), description="how long a stop waits for what is being fired")
-    retention: PositiveSpan = Field(timedelta(days=30), description="how long finished rows are kept")
+    retention: PositiveSpan = Field(timedelta(days=30), description="how long finished campaigns and actions are kept")
     state_manager: str | None = Field(None, description="module:attribute of your own state manager")
     send_handler: str = Field("log", description="log, external, smtp, webhook, or module:callable")
     webhook_url: SecretStr | None = Field(None, description="where the webhook handler posts each send")

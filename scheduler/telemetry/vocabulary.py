@@ -53,7 +53,7 @@ EVENTS: Final = {
     "claims.recovered": LogEvent(logging.WARNING, "claims of a dead process, or past their lease, are due again"),
     "claims.handed_back": LogEvent(logging.INFO, "claims not yet fired were handed back"),
     "action.slow": LogEvent(logging.WARNING, "an action is worked on for longer than LEASE; its lease is extended"),
-    "maintenance.error": LogEvent(logging.ERROR, "recovery or retention met an unexpected error and goes on"),
+    "maintenance.error": LogEvent(logging.ERROR, "what goes on beside the loop met an unexpected error"),
     "retention.removed": LogEvent(logging.INFO, "rows older than RETENTION were removed"),
     "wakeup.listening": LogEvent(logging.INFO, "this process is woken by NOTIFY for what is due soon"),
     "wakeup.polling": LogEvent(
