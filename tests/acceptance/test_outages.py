@@ -155,7 +155,7 @@ def test_a_slow_database_makes_a_daemon_slower_and_nothing_else(place: Place) ->
     place.cohort.enroll()
     with place.daemon(SCHEDULER_BATCH_SIZE="200", SCHEDULER_LEASE="PT1S", SCHEDULER_DATABASE_TIMEOUT="PT5S") as daemon:
         pages = Pages(daemon.log)
-        place.wire.slow_down(0.05, 0.2, random.Random(1))  # noqa: S311 - a wire's luck
+        place.wire.slow_down(0.05, 0.1, random.Random(1))  # noqa: S311 - a wire's luck
         eventually(lambda: place.cohort.visits_left() >= CONTACTS, 30)
         assert pages.readiness() == 200
         place.wire.heal()

@@ -35,4 +35,3 @@ ROUNDS: Final = make_document(
 )
 
 PLANS: Final[dict[str, dict[str, Any]]] = {"drip": DRIP, "timers": TIMERS, "rounds": ROUNDS}
-EVERY_SEND: Final = ("hello", "bump")

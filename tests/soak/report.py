@@ -16,7 +16,6 @@ class Report:
 
     command: str
     machine: Mapping[str, Any]
-    settings: Mapping[str, Any]
     seconds: float
     faults: Mapping[str, int]
     traffic: Mapping[str, int]
@@ -36,9 +35,8 @@ class Report:
 
     def _lines(self) -> Iterator[str]:
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())
         yield from ("```sh", self.command, "```", "")
-        yield from (f"On {machine}; {settings}.", "")
+        yield from (f"It took {self.seconds / 60:.1f} minutes, draining included, on: {machine}.", "")
         yield from _table("result", {kind: self.audit.number_of(kind) for kind in (LOST, DOUBLED, WRONG)})
         yield from _table("faults injected", self._faults())
         yield from _table("work done", {**self.audit.counts, **self.traffic})

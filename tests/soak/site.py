@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from isodate import duration_isoformat
 
-from scheduler import Settings, TimeoutScheduler
+from scheduler import TimeoutScheduler
 from tests.soak import outbox
 from tests.support.cluster import Cluster
 from tests.support.daemon import DaemonProcess, environment
@@ -20,7 +20,7 @@ from tests.support.wire import Wire
 CHECKOUT: Final = Path(__file__).parents[2]
 DATABASE: Final = "soak"
 _LIBRARIES: Final = "/usr/lib/*/faketime/libfaketime.so.1"  # Debian and Ubuntu
-_PATIENCE: Final = {
+_SETTINGS: Final = {
     "SCHEDULER_BATCH_SIZE": "50",
     "SCHEDULER_DATABASE_TIMEOUT": "PT3S",
     "SCHEDULER_POLL_INTERVAL": "PT0.2S",
@@ -55,12 +55,6 @@ class Station:
     def log(self) -> Path:
         """What its daemons said, one after the other."""
         return self._folder / f"daemon-{self.number}.log"
-
-    @property
-    def process_id(self) -> int:
-        """The daemon's."""
-        assert self._daemon is not None
-        return self._daemon.process.pid
 
     @property
     def exit_code(self) -> int | None:
@@ -130,7 +124,7 @@ class Site:
         self.outbox.touch()
         self._opened = opened
         env = {
-            **environment("", **self._known(_PATIENCE)),
+            **environment("", **_SETTINGS),
             "SCHEDULER_LEASE": duration_isoformat(lease),
             "PYTHONPATH": str(CHECKOUT),
             outbox.FILE: str(self.outbox),
@@ -164,10 +158,6 @@ class Site:
     def _url(self, wires: Sequence[Wire]) -> str:
         hosts = ",".join(f"127.0.0.1:{wire.port}" for wire in wires)
         return f"postgresql://postgres@{hosts}/{DATABASE}"
-
-    def _known(self, wanted: Mapping[str, str]) -> dict[str, str]:
-        names = {f"SCHEDULER_{name.upper()}" for name in Settings.model_fields}
-        return {name: value for name, value in wanted.items() if name in names}
 
 
 def _in_short(line: Mapping[str, Any]) -> str:

@@ -44,7 +44,14 @@ class Options:
     @property
     def command(self) -> str:
         """What repeats it: the same choices, though never at the same instants."""
-        words = {"minutes": f"{self.seconds / 60:g}", "seed": self.seed, "daemons": self.daemons}
+        words = {
+            "minutes": f"{self.seconds / 60:g}",
+            "seed": self.seed,
+            "daemons": self.daemons,
+            "lease": f"{self.lease.total_seconds():g}",
+            "rate": f"{self.rate:g}",
+            "pace": f"{self.pace:g}",
+        }
         return "python -m tests.soak " + shlex.join(f"--{name}={value}" for name, value in words.items())
 
 
@@ -77,7 +84,6 @@ def _soak(site: Site, options: Options, say: Say) -> Report:
     return Report(
         command=options.command,
         machine=_machine(site),
-        settings={"daemons": options.daemons, "lease": options.lease, "seed": options.seed},
         seconds=time.monotonic() - began,
         faults={**faults.counts, "COMMIT answers lost": faults.lost_answers},
         traffic={
