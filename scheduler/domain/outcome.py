@@ -15,10 +15,6 @@ UNKNOWN_CAMPAIGN: Final = "unknown_campaign"
 SENT: Final = "sent"
 FAILED: Final = "failed"
 
-COMPLETED_OUTCOMES: Final = frozenset(
-    {TRANSITIONED, STALE, EVENT_HAPPENED, CAMPAIGN_INACTIVE, NO_TRANSITION, UNKNOWN_CAMPAIGN, SENT}
-)
-
 PAUSED: Final = "paused"
 DEFERRED: Final = "deferred"
 BUSY: Final = "busy"

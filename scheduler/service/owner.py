@@ -26,11 +26,6 @@ class Owner:
         self.process_mark = _mark(self.process_id)
         self.id = f"{self.instance_name}:{self.process_id}:{uuid4().hex[:12]}"
 
-    @property
-    def is_inherited(self) -> bool:
-        """Whether this process was forked since."""
-        return self.process_id != os.getpid()
-
 
 def is_provably_dead(process_mark: str | None) -> bool:
     """Whether the process of that mark has ended: known only of one that ran beside this process, in its name space."""

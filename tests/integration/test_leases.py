@@ -66,9 +66,9 @@ def claimed_until(scheduler: TimeoutScheduler) -> datetime | None:
     return claimed[0].claimed_until if claimed else None
 
 
-def register(scheduler: TimeoutScheduler, owner: Owner, presence: int | None, mark: str | None = None) -> None:
+def register(scheduler: TimeoutScheduler, owner: Owner, presence: int | None) -> None:
     with scheduler.database.transaction() as transaction:
-        scheduler.stores.instances.note_alive(transaction, owner.id, owner.instance_name, 1, mark, presence)
+        scheduler.stores.instances.note_alive(transaction, owner.id, owner.instance_name, 1, None, presence)
 
 
 @contextmanager
