@@ -254,10 +254,8 @@ def test_a_stop_does_not_wait_for_a_hanging_database_for_as_long_as_the_work_wou
             sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'timeout-scheduler'"
             for (pid,) in eventually(lambda: observer.execute(sessions).fetchall()):
                 backends.stop_process(pid)
-            turned = scheduler.last_turn
             begun = monotonic()
             scheduler.shutdown()
 
             assert monotonic() - begun < 20
-            assert scheduler.last_turn >= turned
         backends.resume()

@@ -51,11 +51,12 @@ def test_starts_again() -> None:
 
 
 def test_a_tick_that_hangs_keeps_nobody_from_leaving() -> None:
-    began, may_end = threading.Event(), threading.Event()
+    began, may_end, ended = threading.Event(), threading.Event(), threading.Event()
 
     def hang() -> None:
         began.set()
         may_end.wait(30)
+        ended.set()
 
     ticker = Ticker("test", 3600, hang, at_once=True)
     ticker.start()
@@ -63,4 +64,5 @@ def test_a_tick_that_hangs_keeps_nobody_from_leaving() -> None:
 
     ticker.stop(patience=0.01)
 
+    assert not ended.is_set()
     may_end.set()
