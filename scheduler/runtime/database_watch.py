@@ -15,7 +15,10 @@ REPORTED_AFTER: Final = 60.0
 
 
 class DatabaseWatch:
-    """Hears of every failure and of every answer. Thread-safe."""
+    """Hears of every failure and of the scheduling loop's answers. Thread-safe.
+
+    An outage longer than `reported_after` seconds is an error that somebody should look at.
+    """
 
     def __init__(self, metrics: Metrics, reported_after: float = REPORTED_AFTER) -> None:
         self._metrics = metrics
@@ -27,7 +30,7 @@ class DatabaseWatch:
 
     @property
     def recoveries(self) -> int:
-        """How often the database came back."""
+        """How often the database came back since this process began."""
         return self._recoveries
 
     @property
@@ -36,7 +39,7 @@ class DatabaseWatch:
         return self._down_since is None
 
     def failed(self, error: DatabaseUnavailableError) -> None:
-        """The database didn't answer. After a minute of that somebody should look: it is reported, once."""
+        """The database didn't answer; once per outage that is said, and once reported when it lasts."""
         now = time.monotonic()
         with self._mutex:
             is_first = self._down_since is None

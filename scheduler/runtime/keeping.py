@@ -63,7 +63,7 @@ class Keeping:
         self._wakeup.start()
 
     def stop(self) -> None:
-        """No more of it. What still hangs in the database isn't waited for."""
+        """No more of it. A thread that hangs in the database is waited for some seconds, and then left alone."""
         self._wakeup.stop()
         self._upkeep.stop()
         self._renewal.stop()

@@ -17,7 +17,7 @@ from scheduler.telemetry.log import emit
 
 
 class OwnClaims:
-    """Claims as one owner. Thread-safe. Every call is one transaction, and raises DatabaseUnavailableError."""
+    """Claims as one owner. Thread-safe. Every call is one transaction, and may raise DatabaseUnavailableError."""
 
     def __init__(self, stores: Stores, settings: Settings, owner: Owner) -> None:
         self._stores = stores
@@ -49,7 +49,7 @@ class OwnClaims:
         return action
 
     def give_back(self, actions: Sequence[ScheduledAction]) -> None:
-        """What nobody here will work on is due again at once."""
+        """What nobody here will work on is due again at once; where the database is away, when `reconcile` finds it."""
         self.in_hand.drop(actions)
         with self.in_hand.claiming(), self._stores.database.transaction() as transaction:
             self._stores.settlements.give_back(transaction, self._owner.id, [_unchanged(action) for action in actions])
@@ -85,7 +85,10 @@ class OwnClaims:
             self.in_hand.renewed(actions, now)
 
     def hand_back_all(self, *, sends: bool) -> int:
-        """On the way out, all is due again at once; without `sends`, what may be half sent waits for its lease."""
+        """On the way out, all is due again at once; without `sends`, what may be half sent waits for its lease.
+
+        Returns how many were handed back.
+        """
         try:
             with self._stores.database.transaction() as transaction:
                 count = self._stores.claims.release_own(transaction, self._owner.id, sends=sends)

@@ -1,4 +1,4 @@
-"""The clock a holder measures his own lease with."""
+"""The clock that a process measures its own leases with."""
 
 from __future__ import annotations
 
@@ -10,5 +10,8 @@ _BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def lease_clock() -> float:
-    """Seconds since some moment; never set back, and it doesn't stop while the process or the machine does."""
+    """Seconds since some moment; never set back, and it goes on while the process is stopped or the machine suspended.
+
+    Where there is no CLOCK_BOOTTIME (macOS) it may stand still while the machine is suspended.
+    """
     return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)

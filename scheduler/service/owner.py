@@ -14,7 +14,10 @@ _DEAD_STATES: Final = "ZX"
 
 
 class Owner:
-    """The identity claims are made with. A forked child gets its own through `renew`."""
+    """The identity claims are made with. A forked child gets its own through `renew`.
+
+    `process_mark` tells this start of this process from every other one; None where the system doesn't say.
+    """
 
     def __init__(self, instance_name: str | None = None) -> None:
         self.instance_name = instance_name or socket.gethostname()

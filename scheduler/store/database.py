@@ -116,6 +116,7 @@ class Database:
         self._writing_thread: int | None = None
         self._installation_id: str | None = None
         self._open: dict[int, Transaction] = {}
+        # Whoever fires in this process says here how it is told, whether it fires now, and how long it sleeps at most.
         self.wake: Callable[[datetime], None] = _nobody
         self.fires_here: Callable[[], bool] = _never
         self.notice = timedelta(0)

@@ -12,7 +12,7 @@ from scheduler.store.database import Transaction
 def take_turn(transaction: Transaction, work: str) -> bool:
     """Whether nobody else is doing this work; until commit it is ours alone. On SQLite one process fires anyway.
 
-    Lock: an advisory one, of the transaction: it works behind a pooler, and can't outlive its holder.
+    Never waits. Lock: an advisory one, of the transaction: it works behind a pooler, and can't outlive its holder.
     """
     if not transaction.database.is_postgresql:
         return True
