@@ -9,7 +9,7 @@ from typing import Final
 from uuid import uuid4
 
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
-_NAME_SPACE: Final = Path("/proc/self/ns/pid")
+_PID_NAMESPACE: Final = Path("/proc/self/ns/pid")
 _DEAD_STATES: Final = "ZX"
 
 
@@ -31,7 +31,7 @@ class Owner:
 
 
 def is_provably_dead(process_mark: str | None) -> bool:
-    """Whether the process of that mark has ended: known only of one that ran beside this process, in its name space."""
+    """Whether the process of that mark has ended: known only of one that ran in this process's PID namespace."""
     here = _surroundings()
     if process_mark is None or here is None or not process_mark.startswith(f"{here}/"):
         return False
@@ -56,7 +56,7 @@ def _exists(process_id: int) -> bool:
 
 
 def _mark(process_id: int) -> str | None:
-    """Boot, name space, id and start of a process: no other ever has the same. None where there is no such process.
+    """Boot, PID namespace, id and start of a process: no other ever has the same. None where there is no such process.
 
     Also None on a system that doesn't tell, and for a process that has ended and wasn't waited for.
     """
@@ -76,6 +76,6 @@ def _fields(process_id: int) -> list[str] | None:
 
 def _surroundings() -> str | None:
     try:
-        return f"{_BOOT.read_text('ascii').strip()}/{_NAME_SPACE.stat().st_ino}"
+        return f"{_BOOT.read_text('ascii').strip()}/{_PID_NAMESPACE.stat().st_ino}"
     except OSError:
         return None

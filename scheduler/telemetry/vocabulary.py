@@ -57,7 +57,7 @@ EVENTS: Final = {
     "retention.removed": LogEvent(logging.INFO, "rows older than RETENTION were removed"),
     "wakeup.listening": LogEvent(logging.INFO, "this process is woken by NOTIFY for what is due soon"),
     "wakeup.polling": LogEvent(
-        logging.WARNING, "no NOTIFY reaches this process (a pooler is in between); it looks every POLL_INTERVAL"
+        logging.WARNING, "no NOTIFY reaches this process (a pooler, or another driver); it looks every POLL_INTERVAL"
     ),
     "clock.skewed": LogEvent(logging.WARNING, "the database's clock is more than a second off this machine's"),
     "clock.agrees": LogEvent(logging.INFO, "the database's clock and this machine's agree again"),
