@@ -23,7 +23,7 @@ from apscheduler.schedulers.base import (
 
 from scheduler.domain.errors import InvalidInputError
 from scheduler.runtime.job_store import TimeoutJobStore
-from scheduler.telemetry.log import emit
+from scheduler.telemetry.sentry import report_unexpected
 
 ALIAS: Final = "outreach:timeout"
 SEND_ALIAS: Final = "outreach:send"
@@ -39,6 +39,9 @@ class Lifecycle(Protocol):
 
     def hurrying(self) -> AbstractContextManager[None]:
         """Wait for no answer of the database for long during the block."""
+
+    def announce_stop(self) -> None:
+        """The turn that is under way is the last one, and asks nothing more than it must."""
 
     def stop_claiming(self) -> None:
         """Claim nothing from now on."""
@@ -86,6 +89,7 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
         if self.state == STATE_STOPPED:
             raise SchedulerNotRunningError
         with self._lifecycle.hurrying():
+            self._lifecycle.announce_stop()
             with self._jobstores_lock:
                 # A turn that is under way hands over what it claimed; the next one claims nothing.
                 self._lifecycle.stop_claiming()
@@ -104,7 +108,7 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
         try:
             wait: float | None = super()._process_jobs()
         except BaseException as error:  # noqa: BLE001 - the loop goes on
-            emit("loop.error", error=f"{type(error).__name__}: {error}")
+            report_unexpected("loop.error", error)
             return self._longest_sleep
         return self._longest_sleep if wait is None else min(wait, self._longest_sleep)
 

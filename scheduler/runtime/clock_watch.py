@@ -23,9 +23,8 @@ class ClockWatch:
         skew = there - (before + (after - before) / 2)
         self._metrics.clock_skew(skew.total_seconds())
         # A slow answer makes the reading so much less sure.
-        is_apart = abs(skew) > TOLERATED + abs(after - before) / 2
-        if is_apart and not self._is_apart:
-            emit("clock.skewed", seconds=round(skew.total_seconds(), 3))
-        if self._is_apart and abs(skew) <= TOLERATED:
-            emit("clock.agrees", seconds=round(skew.total_seconds(), 3))
-        self._is_apart = abs(skew) > TOLERATED if self._is_apart else is_apart
+        tolerated = TOLERATED if self._is_apart else TOLERATED + abs(after - before) / 2
+        is_apart = abs(skew) > tolerated
+        if is_apart != self._is_apart:
+            emit("clock.skewed" if is_apart else "clock.agrees", seconds=round(skew.total_seconds(), 3))
+        self._is_apart = is_apart

@@ -11,22 +11,24 @@ from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
 from scheduler.telemetry.sentry import report
 
-REPORTED_AFTER: Final = 60.0
+REPORTED_AFTER_SECONDS: Final = 60.0
+_NOTICED_EVERY_SECONDS: Final = 30.0
 
 
 class DatabaseWatch:
-    """Hears of every failure and of the scheduling loop's answers. Thread-safe.
+    """The scheduling loop says how it fares; other threads what they notice, which alone is no outage. Thread-safe.
 
     An outage longer than `reported_after` seconds is an error that somebody should look at.
     """
 
-    def __init__(self, metrics: Metrics, reported_after: float = REPORTED_AFTER) -> None:
+    def __init__(self, metrics: Metrics, reported_after: float = REPORTED_AFTER_SECONDS) -> None:
         self._metrics = metrics
         self._reported_after = reported_after
         self._mutex = threading.Lock()
         self._down_since: float | None = None
         self._is_reported = False
         self._recoveries = 0
+        self._next_notice = 0.0
 
     @property
     def recoveries(self) -> int:
@@ -35,8 +37,17 @@ class DatabaseWatch:
 
     @property
     def is_up(self) -> bool:
-        """Whether the database answered when it was last asked."""
+        """Whether the database answered when the loop last asked."""
         return self._down_since is None
+
+    def noticed(self, error: DatabaseUnavailableError) -> None:
+        """Another thread got no answer; said now and then, unless the loop has said so already."""
+        now = time.monotonic()
+        with self._mutex:
+            is_told = self._down_since is not None or now < self._next_notice
+            self._next_notice = self._next_notice if is_told else now + _NOTICED_EVERY_SECONDS
+        if not is_told:
+            emit("database.unavailable", error=str(error))
 
     def failed(self, error: DatabaseUnavailableError) -> None:
         """The database didn't answer; once per outage that is said, and once reported when it lasts."""

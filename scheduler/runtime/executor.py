@@ -111,7 +111,7 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
             try:
                 return self._fire(actions)
             except DatabaseUnavailableError as error:
-                self._watch.failed(error)
+                self._watch.noticed(error)
                 if stopping.wait(delay):
                     self._in_hand.is_in_doubt = True
                     return []

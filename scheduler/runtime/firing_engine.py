@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -34,8 +34,11 @@ from scheduler.store.schema import require_current
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
+from scheduler.telemetry.sentry import report_unexpected
 
 _SHORTEST_WAIT: Final = timedelta(seconds=1)
+_HANDING_BACK: Final = timedelta(seconds=5)
+_KEEPERS_PATIENCE_SECONDS: Final = 5.0
 
 Fire = Callable[[Sequence[ScheduledAction]], list[Ended]]
 
@@ -185,11 +188,16 @@ class FiringEngine:
 
     def hurrying(self) -> AbstractContextManager[None]:
         """A stop must not take as long as a database that hangs: what it waits for is a part of SHUTDOWN_TIMEOUT."""
-        return self._stores.database.patience.at_most(max(self._settings.shutdown_timeout / 4, _SHORTEST_WAIT))
+        timeout = self._settings.shutdown_timeout
+        # What took all of the time is handed back after it.
+        return self._stores.database.patience.at_most(max(timeout / 4, _SHORTEST_WAIT), timeout + _HANDING_BACK)
+
+    def announce_stop(self) -> None:
+        """The turn that is under way is the last one, and asks nothing more than it must."""
+        self.turn.disable()
 
     def stop_claiming(self) -> None:
-        """Claim nothing from now on."""
-        self.turn.disable()
+        """Take nothing from now on."""
         for lane in self._lanes:
             lane.executor.stop_taking()
 
@@ -206,7 +214,7 @@ class FiringEngine:
 
     def after_stop(self) -> None:
         """Hand back what was claimed, and let the file go."""
-        self._keeping.stop()
+        self._keeping.stop(_KEEPERS_PATIENCE_SECONDS if self.watch.is_up else 0.0)
         self._hand_back()
         self._release_lock()
         emit("scheduler.stopped", instance=self.owner.id)
@@ -225,13 +233,18 @@ class FiringEngine:
             self._lock.forget_parent()
 
     def _hand_back(self) -> None:
-        """What is still claimed is due again at once; where the database is away, when its lease ends."""
+        """What is still claimed is due again at once; where the database is away, when its lease ends.
+
+        One that didn't answer before is tried, but hardly waited for.
+        """
+        patience = self._stores.database.patience
         try:
-            self._claims.hand_back_all(sends=self._is_drained)
+            with nullcontext() if self.watch.is_up else patience.at_most(_SHORTEST_WAIT, _SHORTEST_WAIT):
+                self._claims.hand_back_all(sends=self._is_drained)
         except DatabaseUnavailableError as error:
-            self.watch.failed(error)
+            self.watch.noticed(error)
         except SchedulerError as error:
-            emit("maintenance.error", error=str(error))
+            report_unexpected("maintenance.error", error)
 
 
 def _file_lock(stores: Stores, owner: Owner) -> FileLock | None:

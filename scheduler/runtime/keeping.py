@@ -17,7 +17,7 @@ from scheduler.service.owner import Owner
 from scheduler.service.retention import Retention
 from scheduler.settings import Settings
 from scheduler.store.stores import Stores
-from scheduler.telemetry.log import emit
+from scheduler.telemetry.sentry import report_unexpected
 
 _RENEWALS_PER_LEASE: Final = 6
 _RECOVERIES_PER_LEASE: Final = 4
@@ -49,7 +49,7 @@ class Keeping:
         self._not_before = 0.0
         # Two turns of everybody's renewal.
         self._grace = min(2 * self._lease / _RENEWALS_PER_LEASE, _LONGEST_GRACE)
-        self._maintenance = Maintenance(stores, owner, Retention(stores, settings))
+        self._maintenance = Maintenance(stores, owner, Retention(stores, settings), settings.lease)
         self._renewal = Ticker("outreach:renewal", self._lease / _RENEWALS_PER_LEASE, self._renew)
         interval = min(self._lease / _RECOVERIES_PER_LEASE, _LONGEST_INTERVAL)
         self._upkeep = Ticker("outreach:upkeep", interval, self._keep_up, at_once=True)
@@ -62,11 +62,10 @@ class Keeping:
         self._upkeep.start()
         self._wakeup.start()
 
-    def stop(self) -> None:
+    def stop(self, patience: float) -> None:
         """No more of it. A thread that hangs in the database is waited for some seconds, and then left alone."""
-        self._wakeup.stop()
-        self._upkeep.stop()
-        self._renewal.stop()
+        for part in (self._wakeup, self._upkeep, self._renewal):
+            part.stop(patience)
 
     @contextmanager
     def renewal(self) -> Iterator[None]:
@@ -124,6 +123,6 @@ class Keeping:
         try:
             work()
         except DatabaseUnavailableError as error:
-            self._watch.failed(error)
+            self._watch.noticed(error)
         except Exception as error:  # noqa: BLE001 - the guard
-            emit("maintenance.error", error=f"{type(error).__name__}: {error}")
+            report_unexpected("maintenance.error", error)

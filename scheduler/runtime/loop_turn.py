@@ -17,8 +17,8 @@ from scheduler.runtime.own_claims import OwnClaims
 from scheduler.settings import Settings
 from scheduler.store.claims import NextDue
 from scheduler.store.stores import Stores
-from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
+from scheduler.telemetry.sentry import report_unexpected
 
 Result = TypeVar("Result")
 
@@ -64,6 +64,7 @@ class LoopTurn:
         self._more = False
         self._has_claimed = False
         self._has_held = False
+        self._has_failed = False
         self._fruitless_turns = 0
         self._known: NextDue | None = None
         self._next_reconciliation = 0.0
@@ -98,6 +99,7 @@ class LoopTurn:
 
     def claim(self) -> list[ScheduledAction]:
         """Claim what is due, as much as the executors take. Never raises."""
+        self._has_failed = False
         self._give_back_unsealed()
         self._known = None
         self._more = False
@@ -113,7 +115,7 @@ class LoopTurn:
         submitted = {job_id for lane in self._lanes for job_id in lane.executor.seal()}
         self._give_back_but(submitted)
         is_fruitful = bool(submitted) or self._has_held
-        if is_fruitful or not self._has_claimed:
+        if is_fruitful or not (self._has_claimed or self._has_failed):
             self._fruitless_turns = 0
         else:
             self._fruitless_turns += 1
@@ -123,9 +125,11 @@ class LoopTurn:
         latest = now + self._settings.poll_interval
         if not self._is_enabled:
             return latest
-        if self._more and is_fruitful:
-            return now
-        return self._guarded(lambda: self._next_turn(now, latest)) or latest
+        is_at_once = self._more and is_fruitful
+        soonest = now if is_at_once else self._guarded(lambda: self._next_turn(now, latest)) or latest
+        if not self._has_failed:
+            self._watch.answered()
+        return soonest
 
     def _give_back_unsealed(self) -> None:
         """A turn that an error ended before it was finished: nobody will work on what it had claimed."""
@@ -168,6 +172,10 @@ class LoopTurn:
         with self._stores.database.reading() as transaction:
             before = clock.now()
             known = self._stores.claims.next_due(transaction)
+            if known.is_read_only:
+                # It answers, but nothing can be fired there. A session that began so may stay so: it isn't used again.
+                transaction.connection.invalidate()
+                raise DatabaseUnavailableError("the server is read-only")
             after = clock.now()
         if self._stores.database.clock is None:
             self._clock_watch.compare(before, known.now, after)
@@ -206,15 +214,15 @@ class LoopTurn:
         try:
             result = work()
         except DatabaseUnavailableError as error:
+            self._has_failed = True
             self._watch.failed(error)
             return None
         except Exception as error:  # noqa: BLE001 - the loop guard
-            emit("loop.error", error=f"{type(error).__name__}: {error}")
+            report_unexpected("loop.error", error)
             return None
         finally:
             self._is_asking = False
             self._last_sign = time.monotonic()
-        self._watch.answered()
         return result
 
 

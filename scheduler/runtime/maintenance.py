@@ -13,14 +13,17 @@ from scheduler.store.stores import Stores
 from scheduler.store.turns import take_turn
 from scheduler.telemetry.log import emit
 
-_SILENT_FOR: Final = timedelta(hours=1)
+_SHORTEST_SILENCE: Final = timedelta(hours=1)
+# A living one is noted once per lease.
+_LEASES_OF_SILENCE: Final = 3
 _TIDIED_EVERY: Final = 60.0
 
 
 class Maintenance:
     """Recovers claims, and removes what is too old. For one thread."""
 
-    def __init__(self, stores: Stores, owner: Owner, retention: Retention) -> None:
+    def __init__(self, stores: Stores, owner: Owner, retention: Retention, lease: timedelta) -> None:
+        self._silent_for = max(_SHORTEST_SILENCE, _LEASES_OF_SILENCE * lease)
         self._stores = stores
         self._owner = owner
         self._retention = retention
@@ -39,7 +42,7 @@ class Maintenance:
                 return 0
             recovered = stores.claims.release_expired(transaction, but_not_of=self._owner.id)
             recovered += self._release_of_gone(transaction)
-            stores.instances.forget(transaction, _SILENT_FOR)
+            stores.instances.forget(transaction, self._silent_for)
         if recovered:
             emit("claims.recovered", count=recovered)
         return recovered

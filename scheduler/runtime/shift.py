@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from scheduler.runtime.claimed_job import Submitted
-from scheduler.telemetry.log import emit
+from scheduler.telemetry.sentry import report_unexpected
 
 Batch = Sequence[Submitted]
 
@@ -75,7 +75,7 @@ class Shift:
                     self._work(self, batch)
             except BaseException as error:  # noqa: BLE001 - a thread must outlive whatever a batch does to it
                 with suppress(MemoryError):
-                    emit("loop.error", error=f"{type(error).__name__}: {error}")
+                    report_unexpected("loop.error", error)
             self._settle(batch)
             self._done(batch, was_begun=not is_over)
 

@@ -7,16 +7,16 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from scheduler.domain.errors import DatabaseUnavailableError, SchedulerError
+from scheduler.domain.errors import DatabaseUnavailableError
 from scheduler.runtime.database_watch import DatabaseWatch
 from scheduler.store.database import Database
 from scheduler.store.listening import NoSessionError, listen
 from scheduler.telemetry.log import emit
+from scheduler.telemetry.sentry import report_unexpected
 
 _PROBE_EVERY: Final = 10.0
 _FIRST_RETRY: Final = 0.1
 _LONGEST_RETRY: Final = 2.0
-_PATIENCE: Final = 5.0
 
 
 class Wakeup:
@@ -47,14 +47,14 @@ class Wakeup:
         self._thread = threading.Thread(target=self._run, args=arguments, name="outreach:wakeup", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, patience: float) -> None:
         """Listen no more; the session ends, and with it the presence."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
         self._stopping.set()
         self._close_interrupt()
-        thread.join(_PATIENCE)
+        thread.join(patience)
 
     def forget_parent(self) -> None:
         """In a forked child: thread and session are the parent's."""
@@ -78,9 +78,9 @@ class Wakeup:
                     emit("wakeup.polling")
                     return
                 except DatabaseUnavailableError as error:
-                    self._watch.failed(error)
-                except SchedulerError as error:
-                    emit("maintenance.error", error=str(error))
+                    self._watch.noticed(error)
+                except Exception as error:  # noqa: BLE001 - the thread goes on
+                    report_unexpected("maintenance.error", error)
                 if self.presence is not None:
                     delay = _FIRST_RETRY
                 self.presence = None

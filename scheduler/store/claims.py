@@ -57,6 +57,7 @@ class NextDue:
     now: datetime
     timeout: datetime | None
     send: datetime | None
+    is_read_only: bool = False
 
 
 class Claimed(list[ScheduledAction]):
@@ -300,6 +301,7 @@ class Claims:
             self._clock_now().label("now"),
             earliest(ActionType.TIMEOUT).label("timeout"),
             earliest(ActionType.SEND).label("send"),
+            *([func.current_setting("transaction_read_only") == "on"] if self._database.is_postgresql else []),
         )
 
     def _clock_now(self) -> Any:

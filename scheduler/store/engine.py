@@ -7,6 +7,7 @@ import sqlite3
 from datetime import timedelta
 from math import ceil
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 from sqlalchemy import URL, Engine, create_engine, event
@@ -17,7 +18,7 @@ from scheduler.domain.errors import InvalidInputError
 from scheduler.store import sqlite
 from scheduler.store.errors import OUTAGE_SQLSTATES
 from scheduler.store.hosts import has_several_hosts, read_url
-from scheduler.store.patience import Patience, PatientConnection, limit_again
+from scheduler.store.patience import NoAnswerError, Patience, PatientConnection, limit_again
 from scheduler.store.sessions import prepare_session
 
 _KEEPALIVES: Final = {
@@ -128,7 +129,10 @@ def create_database_engine(
 
 def _with_an_end(options: dict[str, Any], patience: Patience) -> dict[str, Any]:
     """A new connection is waited for as long as an answer, no longer. The given dict stays: it is the engine's."""
-    longest = max(ceil(patience.seconds), _SHORTEST_CONNECT_TIMEOUT_SECONDS)
+    left = patience.left(monotonic())
+    if left <= 0:
+        raise NoAnswerError("the database gave no answer in time, and no new connection is waited for")
+    longest = max(ceil(left), _SHORTEST_CONNECT_TIMEOUT_SECONDS)
     return {**options, "connect_timeout": min(int(options["connect_timeout"]) or longest, longest)}
 
 

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from scheduler.domain.errors import DatabaseUnavailableError
-from scheduler.store.database import Database
+from scheduler.store.database import Connection, Database
 from scheduler.store.errors import translated
 from scheduler.store.instances import assert_presence, new_presence
 from scheduler.store.sessions import is_pooled
@@ -69,15 +69,21 @@ def listen(database: Database) -> Iterator[Ear]:
     with translated():
         connection = database.engine.connect()
         try:
-            own = connection.execution_options(isolation_level="AUTOCOMMIT")
-            driver: Any = own.connection.driver_connection
-            # The pool is for transactions: this one goes with its session.
-            own.detach()
-            if not isinstance(driver, psycopg.Connection) or is_pooled(driver):
-                raise NoSessionError
-            presence = new_presence()
-            assert_presence(own, presence)
-            driver.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-            yield Ear(driver, presence)
+            yield _ear(connection, channel)
+        except psycopg.Error as error:
+            raise DatabaseUnavailableError(f"{type(error).__name__}: {error}") from error
         finally:
             connection.close()
+
+
+def _ear(connection: Connection, channel: str) -> Ear:
+    own = connection.execution_options(isolation_level="AUTOCOMMIT")
+    driver: Any = own.connection.driver_connection
+    # The pool is for transactions: this one goes with its session.
+    own.detach()
+    if not isinstance(driver, psycopg.Connection) or is_pooled(driver):
+        raise NoSessionError
+    presence = new_presence()
+    assert_presence(own, presence)
+    driver.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+    return Ear(driver, presence)

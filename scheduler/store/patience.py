@@ -35,24 +35,28 @@ class Patience:
     def __init__(self, limit: timedelta) -> None:
         self._seconds = limit.total_seconds()
         self._mutex = threading.Lock()
-        self._hurries: tuple[float, ...] = ()
+        self._hurries: tuple[tuple[float, float], ...] = ()
 
     @property
     def seconds(self) -> float:
         """The longest wait at this moment; it holds for the waits that are under way, too."""
-        return min((self._seconds, *self._hurries))
+        return min((self._seconds, *(seconds for seconds, _ in self._hurries)))
+
+    def left(self, begun: float) -> float:
+        """For how long a wait that began then goes on, in seconds: nothing or less when it is over."""
+        return min((begun + self.seconds, *(end for _, end in self._hurries))) - monotonic()
 
     @contextmanager
-    def at_most(self, limit: timedelta) -> Iterator[None]:
-        """Wait no longer than this during the block, whoever waits."""
-        seconds = limit.total_seconds()
+    def at_most(self, limit: timedelta, in_all: timedelta) -> Iterator[None]:
+        """Wait no longer than this during the block, whoever waits; and for nothing at all after `in_all`."""
+        hurry = (limit.total_seconds(), monotonic() + in_all.total_seconds())
         with self._mutex:
-            self._hurries += (seconds,)
+            self._hurries += (hurry,)
         try:
             yield
         finally:
             with self._mutex:
-                place = self._hurries.index(seconds)
+                place = self._hurries.index(hurry)
                 self._hurries = self._hurries[:place] + self._hurries[place + 1 :]
 
 
@@ -98,7 +102,7 @@ def _drive(generator: PQGen[RV], socket: int, patience: Patience) -> RV:
         wanted = next(generator)
         while True:
             poll.register(socket, _POLLED[wanted])
-            remaining = begun + patience.seconds - monotonic()
+            remaining = patience.left(begun)
             happened = poll.poll(min(max(remaining, 0), _INTERVAL_SECONDS) * 1000)
             if not happened and remaining > 0:
                 continue

@@ -8,6 +8,7 @@ from typing import Any
 import sentry_sdk
 from sentry_sdk.integrations.logging import LoggingIntegration
 
+from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import package_version
 
 
@@ -36,6 +37,12 @@ def report(error: BaseException, tags: Mapping[str, Any]) -> None:
                 scope.set_tag(name, str(value))
         scope.fingerprint = ["timeout-scheduler", type(error).__name__, str(tags.get("action_type", ""))]
         sentry_sdk.capture_exception(error)
+
+
+def report_unexpected(event: str, error: BaseException) -> None:
+    """Log an error nobody thought of under this event of the vocabulary, and report it: the thread goes on."""
+    emit(event, error=f"{type(error).__name__}: {error}")
+    report(error, {"reason": event})
 
 
 def flush(timeout: float = 2.0) -> None:

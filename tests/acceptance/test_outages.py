@@ -186,7 +186,7 @@ def test_a_daemon_told_to_stop_while_its_database_is_away_leaves_in_time_and_wit
         begin(place)
         told_at = time.monotonic()
         assert daemon.terminate() == 0
-        assert time.monotonic() - told_at < 8 + 2, "it took longer than SHUTDOWN_TIMEOUT and a moment to end"
+        assert time.monotonic() - told_at < 8 + 5, "it took longer than SHUTDOWN_TIMEOUT and a moment to end"
 
 
 def test_a_daemon_whose_database_was_never_there_waits_for_it_and_leaves_with_0_when_told_to(place: Place) -> None:

@@ -49,7 +49,7 @@ threading.Event().wait()
 def recover(scheduler: TimeoutScheduler) -> int:
     """What a maintaining process recovers at this moment."""
     retention = Retention(scheduler.stores, scheduler.settings)
-    return Maintenance(scheduler.stores, Owner("maintainer"), retention).recover()
+    return Maintenance(scheduler.stores, Owner("maintainer"), retention, HOUR).recover()
 
 
 def claim_all(scheduler: TimeoutScheduler, owner: str, lease: timedelta = HOUR) -> list[ScheduledAction]:

@@ -98,3 +98,14 @@ def test_a_slow_answer_is_no_skew(metrics: Metrics, said: Any) -> None:
         ClockWatch(metrics).compare(NOON, NOON + timedelta(seconds=there), NOON + timedelta(seconds=4))
 
     assert said() == []
+
+
+def test_what_another_thread_notices_is_said_now_and_then_and_is_no_outage(metrics: Metrics, said: Any) -> None:
+    watch = DatabaseWatch(metrics)
+    for _ in range(3):
+        watch.noticed(AWAY)
+    watch.answered()
+
+    assert said() == ["database.unavailable"]
+    assert watch.is_up
+    assert watch.recoveries == 0
