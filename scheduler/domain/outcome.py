@@ -18,6 +18,7 @@ FAILED: Final = "failed"
 PAUSED: Final = "paused"
 DEFERRED: Final = "deferred"
 BUSY: Final = "busy"
+GONE: Final = "gone"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ to a worker as one batch. Nothing here ever takes APScheduler's job store lock: 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_REMOVED, JobEvent, JobExecutionEvent
 from apscheduler.executors.base import BaseExecutor
@@ -25,7 +25,18 @@ from scheduler.service.results import Ended
 _FIRST_RETRY: Final = 0.1
 _LONGEST_RETRY: Final = 2.0
 
-Fire = Callable[[Sequence[ScheduledAction]], list[Ended]]
+
+class Work(Protocol):
+    """What is done with claimed actions."""
+
+    def fire(self, claimed: Sequence[ScheduledAction], *, may_wait: bool = False) -> list[Ended]:
+        """Fire them; returns what became of each. Raises DatabaseUnavailableError."""
+
+    def leave(self, claimed: Sequence[ScheduledAction]) -> list[ScheduledAction]:
+        """Nobody works on these any more; returns those whose claims have to stay in hand until `record_rest`."""
+
+    def record_rest(self) -> list[Ended]:
+        """Record what was left; returns what is recorded now."""
 
 
 class BatchExecutor(BaseExecutor):  # type: ignore[misc]
@@ -36,7 +47,7 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
 
     def __init__(
         self,
-        fire: Fire,
+        work: Work,
         workers: int,
         batch_size: int,
         name: str,
@@ -46,7 +57,7 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
-        self._fire = fire
+        self._work = work
         self._in_hand = in_hand
         self._watch = watch
         self._workers = workers
@@ -91,42 +102,50 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         """Forget what was collected and never sealed."""
         self._incoming = []
 
-    def _finish(self, batch: Batch, *, was_begun: bool) -> None:
-        self._in_hand.drop([one.job.action for one in batch])
-        if not was_begun:
-            self._in_hand.is_in_doubt = True
+    def _finish(self, batch: Batch, *, is_over: bool) -> None:
+        """A batch leaves the hand, but for what must stay. At the end of a shift its claims may still stand."""
+        actions = [one.job.action for one in batch]
+        kept = {action.key for action in self._work.leave(actions)}
+        self._in_hand.drop([action for action in actions if action.key not in kept])
+        if is_over:
+            self._in_hand.doubt()
         self._scheduler.wakeup()
+
+    def record_rest(self) -> None:
+        """Record what was left of batches that are over."""
+        for ended in self._work.record_rest():
+            self._in_hand.drop([ended.action])
+            self._tell(ended.action.dedupe_key, ended.action.run_at, ended)
 
     def _run(self, shift: Shift, batch: Batch) -> None:
         ended = self._fire_until_answered([one.job.action for one in batch], shift.stopping)
         results = {one.action.dedupe_key: one for one in ended}
         for one in batch:
             if one.job_id in results:
-                self._tell(one, results[one.job_id])
+                self._tell(one.job_id, one.run_time, results[one.job_id])
 
     def _fire_until_answered(self, actions: Sequence[ScheduledAction], stopping: threading.Event) -> list[Ended]:
         """While the database is away the claims are kept and tried again; the fence decides whether they still hold."""
         delay = _FIRST_RETRY
         while True:
             try:
-                return self._fire(actions)
+                return self._work.fire(actions)
             except DatabaseUnavailableError as error:
                 self._watch.noticed(error)
                 if stopping.wait(delay):
-                    self._in_hand.is_in_doubt = True
                     return []
                 delay = min(delay * 2, _LONGEST_RETRY)
 
-    def _tell(self, one: Submitted, ended: Ended) -> None:
+    def _tell(self, job_id: str, run_time: datetime, ended: Ended) -> None:
         """APScheduler's listeners hear of what was fired, and of its end; not of what only waits for another turn."""
         dispatch = self._scheduler._dispatch_event  # noqa: SLF001 - what APScheduler's own executors call
         alias = self._jobstore_alias
         if ended.error is not None:
-            dispatch(JobExecutionEvent(EVENT_JOB_ERROR, one.job_id, alias, one.run_time, exception=ended.error))
+            dispatch(JobExecutionEvent(EVENT_JOB_ERROR, job_id, alias, run_time, exception=ended.error))
         elif ended.is_final:
-            dispatch(JobExecutionEvent(EVENT_JOB_EXECUTED, one.job_id, alias, one.run_time, retval=ended.outcome))
+            dispatch(JobExecutionEvent(EVENT_JOB_EXECUTED, job_id, alias, run_time, retval=ended.outcome))
         if ended.is_final:
-            dispatch(JobEvent(EVENT_JOB_REMOVED, one.job_id, alias))
+            dispatch(JobEvent(EVENT_JOB_REMOVED, job_id, alias))
 
     def stop_taking(self) -> None:
         """Take nothing more; what is being tried again while the database is away is given up."""

@@ -11,10 +11,11 @@ from typing import Final
 
 from scheduler.domain.action import ActionType, ScheduledAction, TimeoutJob
 from scheduler.domain.errors import DatabaseUnavailableError, InvalidInputError, SchedulerError
+from scheduler.domain.outcome import GONE
 from scheduler.domain.sending import SendHandler
 from scheduler.runtime.campaign_scheduler import ALIAS, SEND_ALIAS, CampaignScheduler
 from scheduler.runtime.database_watch import DatabaseWatch
-from scheduler.runtime.executor import BatchExecutor
+from scheduler.runtime.executor import BatchExecutor, Work
 from scheduler.runtime.file_lock import FileLock
 from scheduler.runtime.forking import watch
 from scheduler.runtime.job_store import TimeoutJobStore
@@ -40,8 +41,6 @@ _SHORTEST_WAIT: Final = timedelta(seconds=1)
 _HANDING_BACK: Final = timedelta(seconds=5)
 _KEEPERS_PATIENCE_SECONDS: Final = 5.0
 
-Fire = Callable[[Sequence[ScheduledAction]], list[Ended]]
-
 
 class FiringEngine:
     """Fires in the background (`apscheduler.start`), or in the calling thread (`run_due`)."""
@@ -60,27 +59,26 @@ class FiringEngine:
         self._settings = settings
         self.owner = Owner(settings.instance_name)
         self._lock = _file_lock(stores, self.owner)
-        self._is_drained = True
         self._firing = Firing(stores, state_manager, settings, metrics, self.owner)
-        self._fire_of: dict[ActionType, Fire] = {ActionType.TIMEOUT: self._firing.fire}
+        self._work_of: dict[ActionType, Work] = {ActionType.TIMEOUT: self._firing}
         self._claims = OwnClaims(stores, settings, self.owner)
         self.watch = DatabaseWatch(metrics)
-        self._keeping = Keeping(stores, settings, self.owner, self._claims, self.watch, self.wakeup)
+        self._keeping = Keeping(stores, settings, self.owner, self._claims, self.watch, self)
         self.apscheduler = CampaignScheduler(self, settings.poll_interval)
-        lanes = [self._lane(ActionType.TIMEOUT, self._firing.fire, settings.workers, settings.batch_size, ALIAS)]
+        lanes = [self._lane(ActionType.TIMEOUT, self._firing, settings.workers, settings.batch_size, ALIAS)]
         if send_handler is not None:
             writer = DecisionWriter(stores, settings.timeout_grace, metrics)
             sends = Sends(stores, writer, send_handler, settings, metrics, self.owner)
-            self._fire_of[ActionType.SEND] = sends.send
-            lanes.append(self._lane(ActionType.SEND, sends.send, settings.send_workers, sends.batch_size, SEND_ALIAS))
+            self._work_of[ActionType.SEND] = sends
+            lanes.append(self._lane(ActionType.SEND, sends, settings.send_workers, sends.batch_size, SEND_ALIAS))
         self._lanes = lanes
         self.turn = LoopTurn(stores, lanes, settings, metrics, self._claims, self.watch)
         jobs = JobMaker(fire or self.fire, ALIAS, SEND_ALIAS)
         self.apscheduler.use(TimeoutJobStore(timeouts, jobs, self.turn))
         watch(self)
 
-    def _lane(self, action_type: ActionType, fire: Fire, workers: int, batch_size: int, alias: str) -> Lane:
-        executor = BatchExecutor(fire, workers, batch_size, alias, ALIAS, self._claims.in_hand, self.watch)
+    def _lane(self, action_type: ActionType, work: Work, workers: int, batch_size: int, alias: str) -> Lane:
+        executor = BatchExecutor(work, workers, batch_size, alias, ALIAS, self._claims.in_hand, self.watch)
         self.apscheduler.add_executor(executor, alias)
         return Lane(action_type, executor)
 
@@ -116,16 +114,17 @@ class FiringEngine:
             action = self._claims.claim_one((job.tenant_id, job.dedupe_key))
             if action is None:
                 raise SchedulerError(f"{job.dedupe_key} is not due, not pending, or being fired by somebody else")
-            (ended,) = self._fire_in_hand(self._firing.fire, [action])
+            (ended,) = self._fire_in_hand(self._firing, [action])
         if ended.error is not None:
             raise ended.error
-        return ended.outcome or "gone"
+        return ended.outcome or GONE
 
     def run_due(self) -> int:
         """Fire all that is due, sends first, in this thread; returns how many actions ended."""
         require_current(self._stores.database)
         total = 0
         with self._alone():
+            self.record_rest()
             self._keeping.recover()
             while True:
                 ended = [one for kind in (ActionType.SEND, ActionType.TIMEOUT) for one in self._fire_due(kind)]
@@ -134,8 +133,8 @@ class FiringEngine:
                     return total
 
     def _fire_due(self, action_type: ActionType) -> list[Ended]:
-        fire = self._fire_of.get(action_type)
-        return [] if fire is None else self._fire_in_hand(fire, self._claim(action_type))
+        work = self._work_of.get(action_type)
+        return [] if work is None else self._fire_in_hand(work, self._claim(action_type))
 
     def _claim(self, action_type: ActionType) -> Sequence[ScheduledAction]:
         """A batch of what is due; what is paused gives way to what comes behind it."""
@@ -144,12 +143,18 @@ class FiringEngine:
             if claimed or not claimed.held:
                 return claimed
 
-    def _fire_in_hand(self, fire: Fire, claimed: Sequence[ScheduledAction]) -> list[Ended]:
+    def _fire_in_hand(self, work: Work, claimed: Sequence[ScheduledAction]) -> list[Ended]:
         """Fire what was claimed in this thread; what an error leaves over waits for its lease."""
         try:
-            return fire(claimed) or [Ended(action, "gone") for action in claimed]
+            return work.fire(claimed, may_wait=True) or [Ended(action, GONE) for action in claimed]
         finally:
-            self._claims.in_hand.drop(claimed)
+            kept = {action.key for action in work.leave(claimed)}
+            self._claims.in_hand.drop([action for action in claimed if action.key not in kept])
+
+    def record_rest(self) -> None:
+        """Record what is known of sends and couldn't be recorded when they ended."""
+        for lane in self._lanes:
+            lane.executor.record_rest()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -182,8 +187,14 @@ class FiringEngine:
         """Raises SchemaOutdatedError, AlreadyRunningError, DatabaseUnavailableError; nothing is taken then."""
         require_current(self._stores.database)
         self._take_lock()
-        self.turn.enable()
-        self._keeping.start()
+        try:
+            self.turn.enable()
+            self._keeping.start()
+        except BaseException:
+            self.turn.disable()
+            self._keeping.stop(_KEEPERS_PATIENCE_SECONDS)
+            self._release_lock()
+            raise
         emit("scheduler.started", instance=self.owner.id, database=self._stores.database.dialect_name)
 
     def hurrying(self) -> AbstractContextManager[None]:
@@ -205,10 +216,8 @@ class FiringEngine:
         """Let what is being fired end, for up to SHUTDOWN_TIMEOUT."""
         timeout = self._settings.shutdown_timeout.total_seconds() if wait else 0.0
         last = time.monotonic() + timeout
-        self._is_drained = True
         for lane in self._lanes:
             drained = lane.executor.wait_idle(max(last - time.monotonic(), 0.0))
-            self._is_drained = self._is_drained and drained
             if wait and not drained:
                 emit("daemon.drain_timeout", lane=lane.action_type, seconds=timeout)
 
@@ -240,7 +249,8 @@ class FiringEngine:
         patience = self._stores.database.patience
         try:
             with nullcontext() if self.watch.is_up else patience.at_most(_SHORTEST_WAIT, _SHORTEST_WAIT):
-                self._claims.hand_back_all(sends=self._is_drained)
+                self.record_rest()
+                self._claims.hand_back_all()
         except DatabaseUnavailableError as error:
             self.watch.noticed(error)
         except SchedulerError as error:

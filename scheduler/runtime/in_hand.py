@@ -23,14 +23,27 @@ class _Held:
 class InHand:
     """Claims from the moment they were made until they are worked off. Thread-safe.
 
-    `is_in_doubt`: a claim may stand in the table that nobody here knows of; its COMMIT went out, and no answer came.
+    In doubt a claim may stand in the table that nobody here knows of: its COMMIT went out, and no answer came.
     """
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._claiming = threading.Lock()
         self._held: dict[Claim, _Held] = {}
-        self.is_in_doubt = False
+        self._is_in_doubt = False
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether there may be a claim in the table that isn't in hand."""
+        return self._is_in_doubt
+
+    def doubt(self) -> None:
+        """There may be: call it once the claim has left the hand, or nobody knows whether it was made."""
+        self._is_in_doubt = True
+
+    def trust(self) -> None:
+        """There is none, or it is about to be found: call it before looking."""
+        self._is_in_doubt = False
 
     @contextmanager
     def claiming(self) -> Iterator[None]:
@@ -39,14 +52,15 @@ class InHand:
             try:
                 yield
             except BaseException:
-                self.is_in_doubt = True
+                self.doubt()
                 raise
 
     def take(self, actions: Iterable[ScheduledAction]) -> None:
         """These were claimed."""
         now = lease_clock()
+        taken = {_claim(action): _Held(action, now, now) for action in actions}
         with self._mutex:
-            self._held.update((_claim(action), _Held(action, now, now)) for action in actions)
+            self._held.update(taken)
 
     def drop(self, actions: Iterable[ScheduledAction]) -> None:
         """These are worked off, or won't be."""
@@ -84,7 +98,7 @@ class InHand:
         self._mutex = threading.Lock()
         self._claiming = threading.Lock()
         self._held = {}
-        self.is_in_doubt = False
+        self._is_in_doubt = False
 
 
 def _claim(action: ScheduledAction) -> Claim:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from scheduler.domain.errors import DatabaseUnavailableError
 from scheduler.runtime.database_watch import DatabaseWatch
@@ -22,7 +22,16 @@ from scheduler.telemetry.sentry import report_unexpected
 _RENEWALS_PER_LEASE: Final = 6
 _RECOVERIES_PER_LEASE: Final = 4
 _LONGEST_INTERVAL: Final = 5.0
-_LONGEST_GRACE: Final = 10.0
+
+
+class Kept(Protocol):
+    """What is kept in order."""
+
+    def wakeup(self) -> None:
+        """There may be something to claim."""
+
+    def record_rest(self) -> None:
+        """Record what is known of sends and couldn't be recorded before. Raises DatabaseUnavailableError."""
 
 
 class Keeping:
@@ -35,29 +44,28 @@ class Keeping:
         owner: Owner,
         claims: OwnClaims,
         watch: DatabaseWatch,
-        wake: Callable[[], None],
+        kept: Kept,
     ) -> None:
         self._stores = stores
         self._owner = owner
         self._claims = claims
         self._watch = watch
-        self._wake = wake
+        self._kept = kept
         self._lease = settings.lease.total_seconds()
         self._noted: tuple[float, int | None] | None = None
         self._renewed_after = 0
         self._recovered_after = 0
-        self._not_before = 0.0
-        # Two turns of everybody's renewal.
-        self._grace = min(2 * self._lease / _RENEWALS_PER_LEASE, _LONGEST_GRACE)
+        self._sends_not_before = 0.0
         self._maintenance = Maintenance(stores, owner, Retention(stores, settings), settings.lease)
         self._renewal = Ticker("outreach:renewal", self._lease / _RENEWALS_PER_LEASE, self._renew)
         interval = min(self._lease / _RECOVERIES_PER_LEASE, _LONGEST_INTERVAL)
         self._upkeep = Ticker("outreach:upkeep", interval, self._keep_up, at_once=True)
-        self._wakeup = Wakeup(stores.database, watch, wake, self._upkeep.nudge)
+        self._wakeup = Wakeup(stores.database, watch, kept.wakeup, self._upkeep.nudge)
 
     def start(self) -> None:
         """Keep a process that fires in the background in order, until `stop`."""
         self._noted = None
+        self._give_time_to_renew()
         self._renewal.start()
         self._upkeep.start()
         self._wakeup.start()
@@ -93,18 +101,24 @@ class Keeping:
         self._renewed_after = recoveries
 
     def _keep_up(self) -> None:
-        self._guarded(self._note_alive)
-        self._guarded(self._recover_others)
-        self._guarded(self._maintenance.tidy)
+        for task in (self._note_alive, self._kept.record_rest, self._recover_others, self._maintenance.tidy):
+            self._guarded(task)
 
     def _recover_others(self) -> None:
-        """After an outage others get the time to renew what they still work on: a mail may have gone out meanwhile."""
-        now, recoveries = time.monotonic(), self._watch.recoveries
-        if recoveries != self._recovered_after:
-            self._recovered_after = recoveries
-            self._not_before = now + self._grace
-        if self._watch.is_up and now >= self._not_before and self._maintenance.recover():
-            self._wake()
+        if not self._watch.is_up:
+            return
+        if self._watch.recoveries != self._recovered_after:
+            self._recovered_after = self._watch.recoveries
+            self._give_time_to_renew()
+        if self._maintenance.recover(sends=time.monotonic() >= self._sends_not_before):
+            self._kept.wakeup()
+
+    def _give_time_to_renew(self) -> None:
+        """After an outage, which a process that has just begun can't know of, others first renew what they work on.
+
+        A mail may be going out all the time. Two turns of everybody's renewal; timeouts need none of it.
+        """
+        self._sends_not_before = time.monotonic() + 2 * self._lease / _RENEWALS_PER_LEASE
 
     def _note_alive(self) -> None:
         """Once per lease, and whenever the session that holds the presence is another one."""

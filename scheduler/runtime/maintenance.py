@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -16,7 +17,7 @@ from scheduler.telemetry.log import emit
 _SHORTEST_SILENCE: Final = timedelta(hours=1)
 # A living one is noted once per lease.
 _LEASES_OF_SILENCE: Final = 3
-_TIDIED_EVERY: Final = 60.0
+_TIDIED_EVERY_SECONDS: Final = 60.0
 
 
 class Maintenance:
@@ -29,23 +30,26 @@ class Maintenance:
         self._retention = retention
         self._next_tidying = 0.0
 
-    def recover(self) -> int:
+    def recover(self, *, sends: bool = True) -> int:
         """Claims are due again whose lease is over, or whose process is gone; returns how many.
 
         A process that said goodbye, or whose session ended, may still be at work. Its timeouts are due again all the
         same, since their effect is fenced; a send may be half done, and waits for its lease, unless the process is
-        provably dead.
+        provably dead. Without `sends`, those whose lease is over wait as well.
         """
-        stores = self._stores
-        with stores.database.transaction() as transaction:
-            if not take_turn(transaction, "recovery"):
-                return 0
-            recovered = stores.claims.release_expired(transaction, but_not_of=self._owner.id)
-            recovered += self._release_of_gone(transaction)
-            stores.instances.forget(transaction, self._silent_for)
+        recovered = self._in_turn(lambda transaction: self._release_expired(transaction, sends=sends))
+        recovered += self._in_turn(self._release_of_gone)
         if recovered:
             emit("claims.recovered", count=recovered)
         return recovered
+
+    def _in_turn(self, work: Callable[[Transaction], int]) -> int:
+        """A transaction of its own for each: one that isn't allowed to the role keeps the other from nothing."""
+        with self._stores.database.transaction() as transaction:
+            return work(transaction) if take_turn(transaction, "recovery") else 0
+
+    def _release_expired(self, transaction: Transaction, *, sends: bool) -> int:
+        return self._stores.claims.release_expired(transaction, self._owner.id, sends=sends)
 
     def _release_of_gone(self, transaction: Transaction) -> int:
         holders = [
@@ -56,15 +60,16 @@ class Maintenance:
         dead = [one.instance_id for one in holders if is_provably_dead(one.process_mark)]
         gone = [one.instance_id for one in holders if one.is_cut_off or one.stopped_at is not None]
         claims = self._stores.claims
+        self._stores.instances.forget(transaction, self._silent_for)
         return claims.release_of(transaction, dead) + claims.release_of(transaction, gone, sends=False)
 
     def tidy(self) -> None:
         """Remove some of what is older than RETENTION: once a minute, and with every call while there is more."""
-        if time.monotonic() < self._next_tidying:
+        now = time.monotonic()
+        if now < self._next_tidying:
             return
-        # Whoever holds this open transaction has the turn; what goes, goes in transactions of its own.
-        with self._stores.database.reading() as turn:
-            removed = self._retention.remove_some() if take_turn(turn, "retention") else 0
-        self._next_tidying = 0.0 if removed else time.monotonic() + _TIDIED_EVERY
+        self._next_tidying = now + _TIDIED_EVERY_SECONDS
+        removed = self._retention.remove_some()
         if removed:
+            self._next_tidying = now
             emit("retention.removed", rows=removed)

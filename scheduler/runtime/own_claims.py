@@ -61,15 +61,12 @@ class OwnClaims:
         Else of those past their lease, which it should have renewed.
         """
         with self.in_hand.claiming():
-            claims, owner = self._stores.claims, self._owner.id
+            claims, owner, in_doubt = self._stores.claims, self._owner.id, self.in_hand.is_in_doubt
+            self.in_hand.trust()
             with self._stores.database.transaction() as transaction:
-                if self.in_hand.is_in_doubt:
-                    own = claims.held_by(transaction, owner)
-                else:
-                    own = claims.expired_own(transaction, owner)
+                own = (claims.held_by if in_doubt else claims.expired_own)(transaction, owner)
                 unknown = [_unchanged(action) for action in own if not self.in_hand.knows(action)]
                 recovered = self._stores.settlements.give_back(transaction, owner, unknown)
-            self.in_hand.is_in_doubt = False
         if recovered:
             emit("claims.recovered", count=len(recovered))
 
@@ -84,21 +81,21 @@ class OwnClaims:
                 self._stores.claims.renew(transaction, self._owner.id, actions, self._lease)
             self.in_hand.renewed(actions, now)
 
-    def hand_back_all(self, *, sends: bool) -> int:
-        """On the way out, all is due again at once; without `sends`, what may be half sent waits for its lease.
+    def hand_back_all(self) -> None:
+        """On the way out: what nobody works on is due again at once, and so are timeouts that somebody still works on.
 
-        Returns how many were handed back.
+        Their effect is fenced. A send that is in somebody's hands, or went out and isn't recorded, waits for its lease.
         """
-        try:
-            with self._stores.database.transaction() as transaction:
-                count = self._stores.claims.release_own(transaction, self._owner.id, sends=sends)
-                self._stores.instances.note_stopped(transaction, self._owner.id)
-        except BaseException:
-            self.in_hand.is_in_doubt = True
-            raise
-        if count:
-            emit("claims.handed_back", count=count)
-        return count
+        with self.in_hand.claiming(), self._stores.database.transaction() as transaction:
+            own = self._stores.claims.held_by(transaction, self._owner.id)
+            returned = [_unchanged(action) for action in own if not self._may_be_half_sent(action)]
+            handed_back = self._stores.settlements.give_back(transaction, self._owner.id, returned)
+            self._stores.instances.note_stopped(transaction, self._owner.id)
+        if handed_back:
+            emit("claims.handed_back", count=len(handed_back))
+
+    def _may_be_half_sent(self, action: ScheduledAction) -> bool:
+        return action.action_type == ActionType.SEND and self.in_hand.knows(action)
 
     def _tell_of_slow(self, lease: float) -> None:
         slow = {(action.key, action.claim_number): action for action in self.in_hand.longer_than(lease)}

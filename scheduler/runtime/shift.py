@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from scheduler.runtime.claimed_job import Submitted
@@ -16,10 +16,10 @@ Batch = Sequence[Submitted]
 
 
 class Done(Protocol):
-    """What is called when a thread is through with a batch, also with one that the end of the shift kept it from."""
+    """What is called when a batch is worked off, or won't be. `is_over`: the shift is ending, or has ended."""
 
-    def __call__(self, batch: Batch, *, was_begun: bool) -> None:
-        """Called in the thread that worked."""
+    def __call__(self, batch: Batch, *, is_over: bool) -> None:
+        """Called in the thread that worked, or in the one that ends the shift."""
 
 
 class Shift:
@@ -37,6 +37,7 @@ class Shift:
         self._batches: SimpleQueue[Batch | None] = SimpleQueue()
         self._changed = threading.Condition()
         self._outstanding: Counter[str] = Counter()
+        self._at_work: dict[threading.Thread, Batch] = {}
         self._threads = [
             threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True) for number in range(threads)
         ]
@@ -56,28 +57,37 @@ class Shift:
         self._batches.put(batch)
 
     def wait_idle(self, timeout: float | None) -> bool:
-        """Wait until nothing is outstanding; False when that took longer than `timeout` seconds."""
+        """Wait until nothing is outstanding; False when that took longer than `timeout` seconds.
+
+        Called from a batch (by a listener), it waits for all but that one.
+        """
+        own = len(self._at_work.get(threading.current_thread(), ()))
         with self._changed:
-            return self._changed.wait_for(lambda: not self._outstanding, timeout)
+            return self._changed.wait_for(lambda: self._outstanding.total() <= own, timeout)
 
     def end(self) -> None:
         """Begin no further batch, and let the threads go; doesn't wait for them."""
         self.stopping.set()
         self._is_over = True
+        with suppress(Empty):
+            while (batch := self._batches.get_nowait()) is not None:
+                self._settle(batch)
+                self._done(batch, is_over=True)
         for _ in self._threads:
             self._batches.put(None)
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
-            is_over = self._is_over
+            self._at_work[threading.current_thread()] = batch
             try:
-                if not is_over:
+                if not self._is_over:
                     self._work(self, batch)
             except BaseException as error:  # noqa: BLE001 - a thread must outlive whatever a batch does to it
                 with suppress(MemoryError):
                     report_unexpected("loop.error", error)
+            del self._at_work[threading.current_thread()]
             self._settle(batch)
-            self._done(batch, was_begun=not is_over)
+            self._done(batch, is_over=self.stopping.is_set())
 
     def _settle(self, batch: Batch) -> None:
         """In place, so that it needs no memory: there may be none when a batch ends for want of it."""

@@ -46,6 +46,7 @@ class ContactEvents:
         """
         event = self._checked(transaction, contact, event_type, metadata, occurred_at, event_id)
         if not self._stores.events.insert(transaction, [event]):
+            transaction.vouch()
             return [EventResult(DUPLICATE, event.event_id, event.event_type)]
         campaigns = self._stores.campaigns.of_contacts(transaction, [contact])
         results = self._intake.take(transaction, [_of_campaign(event, metadata, key[1]) for key in campaigns])

@@ -154,6 +154,8 @@ class Enroller:
             if entered.suppressed:
                 why = self._why_suppressed(transaction, enrolment)
                 raise InvalidInputError("contact_id", enrolment.contact_id, why)
+            if not entered.enrolled:
+                transaction.vouch()
             campaign = self._stores.campaigns.read(transaction, [enrolment.key]).get(enrolment.key)
         return campaign
 
@@ -174,6 +176,8 @@ class Enroller:
             entered = self._enroll_chunk(transaction, chunk, parsed)
             enrolled += entered.enrolled
             suppressed += entered.suppressed
+        if enrolled < total:
+            transaction.vouch()
         return EnrolSummary(enrolled=enrolled, existing=total - enrolled - suppressed, suppressed=suppressed)
 
     def _enroll_chunk(self, transaction: Transaction, enrolments: Sequence[Enrolment], parsed: _PlanMemory) -> _Entered:

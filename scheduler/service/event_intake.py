@@ -149,6 +149,7 @@ class EventIntake:
         inserted = self._stores.events.insert(transaction, [_row(one, transaction.now) for one in first.values()])
         known = {key: one for key, one in first.items() if key not in inserted}
         if known:
+            transaction.vouch()
             self._take_up(transaction, known)
         return [one for one in placed if one.is_taken_up or (one.outcome == RECORDED and one.key not in known)]
 

@@ -67,8 +67,16 @@ class Firing:
         self._failures = Failures(settings, metrics)
         self._locks_campaigns = isinstance(state_manager, CampaignStateManager)
 
-    def fire(self, claimed: Sequence[ScheduledAction]) -> list[Ended]:
-        """Fire claimed timeouts; returns what became of each that was still ours.
+    def leave(self, claimed: Sequence[ScheduledAction]) -> list[ScheduledAction]:  # noqa: ARG002 - as of sends
+        """Nobody works on these any more. Nothing of a timeout is known that isn't recorded: none is kept."""
+        return []
+
+    def record_rest(self) -> list[Ended]:
+        """Nothing was left."""
+        return []
+
+    def fire(self, claimed: Sequence[ScheduledAction], *, may_wait: bool = False) -> list[Ended]:  # noqa: ARG002 - as of sends
+        """Fire claimed timeouts; returns what became of each that was still ours. Never waits for a campaign.
 
         Raises DatabaseUnavailableError when the database is away: the claims are still ours, and due again when their
         lease ends.

@@ -22,6 +22,7 @@ from scheduler.settings import Settings
 from scheduler.store.database import Transaction
 from scheduler.store.retention import FIRST_DATED_KEY, FIRST_KEY, Removals, Slice
 from scheduler.store.stores import Stores
+from scheduler.store.turns import take_turn
 
 Key = tuple[str, str]
 
@@ -104,6 +105,8 @@ class Retention:
         return 0
 
     def _remove_in(self, walk: _Walk, keys: Sequence[Key], transaction: Transaction) -> int:
+        if not take_turn(transaction, "retention"):
+            return 0
         self._removals.go_by_index(transaction)
         return walk.remove(transaction, keys, self._before(transaction))
 

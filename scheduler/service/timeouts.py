@@ -207,6 +207,7 @@ class Timeouts:
         inserted = self._stores.actions.insert(transaction, [_row(job) for job in jobs])
         ignored = [job for job in jobs if (job.tenant_id, job.dedupe_key) not in inserted]
         if ignored:
+            transaction.vouch()
             self._tell_ignored(transaction, ignored)
         if is_logged("action.scheduled"):
             for tenant_id, dedupe_key in inserted:

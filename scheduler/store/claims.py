@@ -127,9 +127,11 @@ class Claims:
         row = transaction.connection.execute(self._next_due, self._now()).one()
         return NextDue(*row)
 
-    def release_expired(self, transaction: Transaction, but_not_of: str) -> int:
+    def release_expired(self, transaction: Transaction, but_not_of: str, *, sends: bool = True) -> int:
         """Claims whose lease ended are due again; an owner knows best what of its own is still at work."""
         expired = and_(self._table.c.claimed_until < self._real_now(), self._table.c.claimed_by != bindparam("owner"))
+        if not sends:
+            expired = and_(expired, self._table.c.action_type == literal_column("'timeout'"))
         return self._release(transaction, expired, owner=but_not_of, **self._real())
 
     def release_expired_sends(self, transaction: Transaction) -> int:
@@ -162,13 +164,6 @@ class Claims:
         claimed_by = self._table.c.claimed_by
         is_external = and_(claimed_by.startswith(APPLICATION), not_(claimed_by.like(f"{APPLICATION}%:%")))
         return self._release(transaction, and_(claimed_by != bindparam("owner"), not_(is_external)), owner=owner)
-
-    def release_own(self, transaction: Transaction, owner: str, *, sends: bool = True) -> int:
-        """All that `owner` still holds is due again: on the way out. Without `sends`, what may be half sent waits."""
-        own = self._table.c.claimed_by == bindparam("owner")
-        if not sends:
-            own = and_(own, self._table.c.action_type == literal_column("'timeout'"))
-        return self._release(transaction, own, owner=owner)
 
     def release_of(self, transaction: Transaction, owners: Sequence[str], *, sends: bool = True) -> int:
         """Every claim of these owners is due again. Without `sends`, what may be half sent waits."""

@@ -40,6 +40,8 @@ Result = TypeVar("Result")
 RACES_LOST: Final = 5
 _INSTALLATION: Final = "timeout_scheduler_installation"
 _CLOCK: Final = select(func.clock_timestamp(type_=Instant))
+# A record in the log of the server that nobody reads.
+_WRITE_NOTHING: Final = select(func.pg_logical_emit_message(true(), literal_column("'timeout_scheduler'"), ""))
 _NOTIFY: Final = select(func.pg_notify(bindparam("channel", type_=Text), literal_column("''")))
 _CURRENT_LOCK_TIMEOUT: Final = select(func.current_setting("lock_timeout"))
 _LOCK_TIMEOUT: Final = select(func.set_config("lock_timeout", bindparam("lock_timeout", type_=Text), true()))
@@ -54,6 +56,7 @@ class Transaction:
         self._now: datetime | None = None
         self._callbacks: list[Callable[[], None]] = []
         self.has_notified = False
+        self._has_vouched = False
 
     @property
     def now(self) -> datetime:
@@ -67,6 +70,16 @@ class Transaction:
         """A savepoint: when the block raises, what it wrote is undone, in a caller's transaction too."""
         with self.connection.begin_nested():
             yield
+
+    def vouch(self) -> None:
+        """What was found here is about to be told as done: let the commit wait until the standby has it, too.
+
+        It may be another transaction's, whose commit waits for a synchronous standby (or whose client gave up waiting).
+        PostgreSQL lets a transaction wait for the standby only if it has written something itself.
+        """
+        if self.database.is_postgresql and not self._has_vouched:
+            self._has_vouched = True
+            self.connection.execute(_WRITE_NOTHING)
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Call back once what was written is committed; in a caller's transaction, once our call is done."""

@@ -338,22 +338,22 @@ def test_release_others_keeps_ones_own(scheduler: TimeoutScheduler, stores: Stor
     assert scheduler.find(mine.dedupe_key) == mine
 
 
-def test_release_own_keeps_those_of_others(scheduler: TimeoutScheduler, stores: Stores) -> None:
+def test_release_of_keeps_those_of_others(scheduler: TimeoutScheduler, stores: Stores) -> None:
     scheduler.schedule_many(make_jobs(3))
     claim(stores, limit=2)
     (others,) = claim(stores, owner=OTHER)
 
-    assert release(stores, lambda transaction: stores.claims.release_own(transaction, ME)) == 2
+    assert release(stores, lambda transaction: stores.claims.release_of(transaction, [ME])) == 2
     assert scheduler.find(others.dedupe_key) == others
 
 
-def test_release_own_leaves_sends_that_may_be_half_done(scheduler: TimeoutScheduler, stores: Stores) -> None:
+def test_release_of_leaves_sends_that_may_be_half_done(scheduler: TimeoutScheduler, stores: Stores) -> None:
     scheduler.schedule_many(make_jobs(2))
     execute(scheduler, "UPDATE scheduled_actions SET action_type = 'send' WHERE campaign_id = 'c-1'")
     claim(stores)
     claim(stores, action_type=ActionType.SEND)
 
-    assert release(stores, lambda transaction: stores.claims.release_own(transaction, ME, sends=False)) == 1
+    assert release(stores, lambda transaction: stores.claims.release_of(transaction, [ME], sends=False)) == 1
     assert statuses(scheduler, make_jobs(2)) == ["pending", "claimed"]
 
 
@@ -369,7 +369,7 @@ def test_releasing_never_waits_for_a_row_that_is_being_worked_on(
         stores.settlements.lock_held(worker, ME, [busy])
         other.connection.execute(text("SET LOCAL lock_timeout = '1ms'"))
         assert stores.claims.release_expired(other, but_not_of="") == 1
-        assert stores.claims.release_own(other, ME) == 0
+        assert stores.claims.release_of(other, [ME]) == 0
 
     assert [action.key for action in claim(stores)] == [idle.key]
 

@@ -275,10 +275,21 @@ class StoreAgainstModel(RuleBasedStateMachine):
             lambda: self.model.enroll(key, contact, PLANS[plan], restart=restart),
         )
 
-    @step(key=CAMPAIGNS, event=st.sampled_from(["opened", "clicked", "replied"]), ago=st.sampled_from([0, 0, 10, 30]))
-    def react(self, key: Key, event: str, ago: int) -> None:
-        """The contact reacts to the newest mail."""
-        self._process_event(key, event, timedelta(minutes=-ago), None, None)
+    @step(key=CAMPAIGNS, place=PLACES, when=st.sampled_from(["now", "now", "before", "at a deadline"]))
+    def react(self, key: Key, place: int, when: str) -> None:
+        """The contact does what its node waits for, or something else."""
+        walk = self.model.walks.get(key)
+        if walk is not None:
+            events = [*walk.real_events, "clicked", "replied"]
+            over = [
+                row.deadline - self.model.now for row in self.model.of_campaign(key) if row.deadline <= self.model.now
+            ]
+            ago = {
+                "now": timedelta(0),
+                "before": timedelta(minutes=-10),
+                "at a deadline": max(over, default=timedelta(0)),
+            }
+            self._process_event(key, events[place % len(events)], ago[when], None, None)
 
     @step(
         key=CAMPAIGNS,

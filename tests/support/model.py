@@ -54,6 +54,13 @@ class Walk:
         return self.status in FINISHED
 
     @property
+    def real_events(self) -> list[str]:
+        """What leads on from its node, guards aside."""
+        if self.node == "stop":
+            return []
+        return [edge["on"] for edge in _node(self)["transitions"] if edge["on"] not in (*COUNTERS, "send_failed")]
+
+    @property
     def awaits_mail(self) -> bool:
         """Whether it stands at a send whose mail is still to go out."""
         return self.mail_visit == self.visit and self.sent_visit != self.visit
