@@ -66,6 +66,8 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
     def __init__(self, lifecycle: Lifecycle, longest_sleep: timedelta) -> None:
         self._lifecycle = lifecycle
         self._longest_sleep = longest_sleep.total_seconds()
+        # One starts or stops at a time; the others wait, and find it done.
+        self._changing = threading.RLock()
         super().__init__(timezone=UTC)
 
     def use(self, store: TimeoutJobStore) -> None:
@@ -75,29 +77,38 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
 
     def start(self, paused: bool = False) -> None:
         """Fire in this process, in the background."""
-        if self.state != STATE_STOPPED:
-            raise SchedulerAlreadyRunningError
-        self._lifecycle.before_start()
-        try:
-            super().start(paused)
-        except BaseException:
-            self._lifecycle.after_stop()
-            raise
+        with self._changing:
+            if self.state != STATE_STOPPED:
+                raise SchedulerAlreadyRunningError
+            self._lifecycle.before_start()
+            try:
+                super().start(paused)
+            except BaseException:
+                self._lifecycle.after_stop()
+                raise
 
     def shutdown(self, wait: bool = True) -> None:
         """Stop firing. Our executors are drained first: APScheduler holds its locks while it shuts down."""
-        if self.state == STATE_STOPPED:
-            raise SchedulerNotRunningError
-        with self._lifecycle.hurrying():
+        with self._changing, self._lifecycle.hurrying():
+            if self.state == STATE_STOPPED:
+                raise SchedulerNotRunningError
             self._lifecycle.announce_stop()
             with self._jobstores_lock:
                 # A turn that is under way hands over what it claimed; the next one claims nothing.
                 self._lifecycle.stop_claiming()
             self._lifecycle.drain(wait)
             try:
-                super().shutdown(wait=False)
+                self._leave_loop()
             finally:
                 self._lifecycle.after_stop()
+
+    def _leave_loop(self) -> None:
+        """End the loop's thread; from a listener that it has called, without waiting for itself."""
+        if threading.current_thread() is not self._thread:
+            super().shutdown(wait=False)
+        else:
+            super(BackgroundScheduler, self).shutdown(wait=False)
+            self._thread = None
 
     def _process_jobs(self) -> float:
         """One turn of the loop. Whatever happens in it, the next one comes, and within the longest sleep.
@@ -181,6 +192,7 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
 
     def forget_parent(self) -> None:
         """In a forked child: the loop is the parent's, and so may be who holds the locks."""
+        self._changing = threading.RLock()
         self._executors_lock, self._jobstores_lock, self._listeners_lock = (self._create_lock() for _ in range(3))
         self.state = STATE_STOPPED
         self._event = None

@@ -41,7 +41,7 @@ class FileLock:
     def release(self) -> None:
         """Let go once."""
         with self._mutex:
-            self._times_held -= 1
+            self._times_held = max(self._times_held - 1, 0)
             if self._times_held == 0:
                 self._close()
 

@@ -36,7 +36,7 @@ class Ticker:
     def stop(self, patience: float = 5.0) -> None:
         """Tick no more. A tick that is under way is waited for, but not for longer than `patience` seconds."""
         with self._mutex:
-            self._starts -= 1
+            self._starts = max(self._starts - 1, 0)
             if self._starts > 0 or self._thread is None:
                 return
             thread, self._thread = self._thread, None

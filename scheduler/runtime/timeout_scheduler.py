@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
+
+from apscheduler.schedulers import SchedulerAlreadyRunningError, SchedulerNotRunningError
 
 from scheduler.domain.action import ScheduledAction, TimeoutJob
 from scheduler.domain.errors import InvalidInputError
@@ -191,12 +194,12 @@ class TimeoutScheduler:
 
     def start(self) -> None:
         """Fire in this process, in the background; no change when it does already. Works in a forked child too."""
-        if not self.apscheduler.running:
+        with suppress(SchedulerAlreadyRunningError):
             self.apscheduler.start()
 
     def shutdown(self, wait: bool = True) -> None:
         """Stop firing: take nothing more, finish what is being fired (up to SHUTDOWN_TIMEOUT), hand the rest back."""
-        if self.apscheduler.running:
+        with suppress(SchedulerNotRunningError):
             self.apscheduler.shutdown(wait)
 
     def close(self) -> None:

@@ -36,14 +36,15 @@ class Wakeup:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._interrupt: int | None = None
+        self._interruption: int | None = None
 
     def start(self) -> None:
         """Listen from now on. On SQLite there is nothing to listen to."""
         if not self._database.is_postgresql:
             return
         self._stopping = threading.Event()
-        interruption, self._interrupt = os.pipe()
-        arguments = (self._stopping, interruption)
+        self._interruption, self._interrupt = os.pipe()
+        arguments = (self._stopping, self._interruption)
         self._thread = threading.Thread(target=self._run, args=arguments, name="outreach:wakeup", daemon=True)
         self._thread.start()
 
@@ -58,6 +59,8 @@ class Wakeup:
 
     def forget_parent(self) -> None:
         """In a forked child: thread and session are the parent's."""
+        if self._thread is not None and self._interruption is not None:
+            os.close(self._interruption)
         self._thread = None
         self.presence = None
         self._close_interrupt()
@@ -81,18 +84,24 @@ class Wakeup:
                     self._watch.noticed(error)
                 except Exception as error:  # noqa: BLE001 - the thread goes on
                     report_unexpected("maintenance.error", error)
-                if self.presence is not None:
+                if self._note(None) is not None:
                     delay = _FIRST_RETRY
-                self.presence = None
                 stopping.wait(delay)
                 delay = min(delay * 2, _LONGEST_RETRY)
         finally:
-            self.presence = None
+            self._note(None)
             os.close(interruption)
+
+    def _note(self, presence: int | None) -> int | None:
+        """The new presence, unless this thread was left behind by a stop; returns the one before."""
+        before = self.presence
+        if threading.current_thread() is self._thread:
+            self.presence = presence
+        return before
 
     def _listen(self, stopping: threading.Event, interruption: int) -> None:
         with listen(self._database) as ear:
-            self.presence = ear.presence
+            self._note(ear.presence)
             self._settled()
             emit("wakeup.listening")
             # What was told of before we listened.

@@ -31,6 +31,7 @@ from scheduler.telemetry.log import emit, is_logged
 from scheduler.telemetry.metrics import Metrics
 
 HELD_UP_DELAY: Final = timedelta(seconds=2)
+_LONGEST_DEFERRAL: Final = timedelta(minutes=1)
 _ALONE: Final = Outcome(UNKNOWN_CAMPAIGN)
 
 Key = tuple[str, str]
@@ -179,11 +180,16 @@ class Firing:
         if answer.name == PAUSED:
             return Return(action, ActionStatus.PAUSED, action.run_at, action.attempts)
         if answer.name == DEFERRED:
-            soonest = now + self._settings.poll_interval
+            soonest = now + self._deferral(action, now)
             return Return(action, ActionStatus.PENDING, max(answer.run_at or soonest, soonest), action.attempts)
         if answer.name == BUSY:
             return Return(action, ActionStatus.PENDING, answer.run_at or now + BUSY_DELAY, action.attempts)
         return None
+
+    def _deferral(self, action: ScheduledAction, now: datetime) -> timedelta:
+        """The longer a mail is late, the more rarely its timeouts ask for it: its confirmation moves them."""
+        late = now - action.deadline
+        return max(self._settings.poll_interval, min(late / 4, _LONGEST_DEFERRAL))
 
     def _put_off(self, action: ScheduledAction) -> list[Ended]:
         """Somebody's open transaction holds what the action needs: later, and no attempt is counted."""

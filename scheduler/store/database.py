@@ -286,6 +286,7 @@ class Database:
     def forget_parent(self) -> None:
         """In a forked child: its connections are the parent's, and so may be who holds the lock."""
         self.engine.dispose(close=False)
+        self.patience.forget_parent()
         self._sqlite_writer = threading.Lock()
         self._writing_thread = None
         self._open = {}

@@ -117,7 +117,7 @@ def create_database_engine(
 
     def connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> PatientConnection:
         connection = PatientConnection.connect(*arguments, **_with_an_end(options, limit))
-        connection.limit = connection.patience = limit
+        limit.adopt(connection)
         prepare_session(connection, idle_limit)
         return connection
 

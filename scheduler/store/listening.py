@@ -39,7 +39,7 @@ class Ear:
         Raises DatabaseUnavailableError when the session is gone.
         """
         try:
-            readable, _, _ = select.select([self._connection.fileno(), interruption], [], [], timeout)
+            readable = self._poll(interruption, timeout)
             if not readable:
                 # A wire that was cut tells nothing by itself.
                 self._connection.execute("SELECT 1")
@@ -49,6 +49,13 @@ class Ear:
             raise DatabaseUnavailableError(f"{type(error).__name__}: {error}") from error
         heard, self._has_heard = self._has_heard, False
         return heard
+
+    def _poll(self, interruption: int, timeout: float) -> set[int]:
+        """Not `select`, which knows no descriptor above 1023."""
+        poll = select.poll()
+        for descriptor in (self._connection.fileno(), interruption):
+            poll.register(descriptor, select.POLLIN)
+        return {descriptor for descriptor, _ in poll.poll(timeout * 1000)}
 
     def _take_in(self) -> None:
         self._connection.pgconn.consume_input()

@@ -6,13 +6,15 @@ of the server notices. The wait itself is the one place that does.
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from time import monotonic
 from typing import Any, Final
+from weakref import WeakSet
 
 import psycopg
 from psycopg.abc import RV, PQGen
@@ -36,6 +38,25 @@ class Patience:
         self._seconds = limit.total_seconds()
         self._mutex = threading.Lock()
         self._hurries: tuple[tuple[float, float], ...] = ()
+        self._connections: WeakSet[PatientConnection] = WeakSet()
+
+    def adopt(self, connection: PatientConnection) -> None:
+        """From now on this connection waits so, and is let go of in a forked child."""
+        connection.limit = connection.patience = self
+        self._connections.add(connection)
+
+    def forget_parent(self) -> None:
+        """In a forked child: the sessions are the parent's, and end with it, not with whoever has their sockets, too.
+
+        Put out of use in place: closing the connection would say goodbye to the server in the parent's name.
+        """
+        self._mutex = threading.Lock()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for connection in list(self._connections):
+            with suppress(psycopg.Error, OSError):
+                os.dup2(nowhere, connection.fileno())
+        os.close(nowhere)
+        self._connections = WeakSet()
 
     @property
     def seconds(self) -> float:

@@ -115,22 +115,30 @@ PACES: Final = st.sampled_from(
     [(timedelta(minutes=minutes), False) for minutes in (0, 0, 0, 20, 30, 60)]
     + [(timedelta(minutes=minutes), True) for minutes in (0, 10, 30, 60, 90, 240, 240)]
 )
+REACTIONS: Final = st.none() | st.tuples(
+    CAMPAIGNS, st.integers(0, 5), st.sampled_from(["now", "now", "before", "at a deadline"])
+)
 STEPS_TO_DEATH: Final = st.integers(0, 12)
 PLACES: Final = st.integers(0, 30)
 FATES: Final = st.sampled_from(["sent", "sent", "sent", "sent", "again", "forgotten", "failed"])
 
 
 Act = Callable[..., None]
+Reaction = tuple[Key, int, str]
 
 
 def step(**drawn: Any) -> Callable[[Act], Any]:
-    """A rule, and the time that passes after it: nothing comes of most things before it is their time."""
+    """A rule, what a contact does then, and the time that passes: nothing comes of most things before it is time."""
 
     def make(act: Act) -> Any:
-        @rule(pace=PACES, **drawn)
+        @rule(pace=PACES, reaction=REACTIONS, **drawn)
         @wraps(act)
-        def act_and_go_on(self: StoreAgainstModel, pace: tuple[timedelta, bool], **given: Any) -> None:
+        def act_and_go_on(
+            self: StoreAgainstModel, pace: tuple[timedelta, bool], reaction: Reaction | None, **given: Any
+        ) -> None:
             act(self, **given)
+            if reaction is not None:
+                self.react(*reaction)
             length, is_run = pace
             self.let_time_pass(length)
             if is_run:
@@ -275,7 +283,6 @@ class StoreAgainstModel(RuleBasedStateMachine):
             lambda: self.model.enroll(key, contact, PLANS[plan], restart=restart),
         )
 
-    @step(key=CAMPAIGNS, place=PLACES, when=st.sampled_from(["now", "now", "before", "at a deadline"]))
     def react(self, key: Key, place: int, when: str) -> None:
         """The contact does what its node waits for, or something else."""
         walk = self.model.walks.get(key)
