@@ -14,7 +14,6 @@ from scheduler.runtime.own_claims import OwnClaims
 from scheduler.runtime.ticker import Ticker
 from scheduler.runtime.wakeup import Wakeup
 from scheduler.service.owner import Owner
-from scheduler.service.retention import Retention
 from scheduler.settings import Settings
 from scheduler.store.stores import Stores
 from scheduler.telemetry.sentry import report_unexpected
@@ -56,7 +55,7 @@ class Keeping:
         self._renewed_after = 0
         self._recovered_after = 0
         self._sends_not_before = 0.0
-        self._maintenance = Maintenance(stores, owner, Retention(stores, settings), settings.lease)
+        self._maintenance = Maintenance(stores, owner, settings)
         self._renewal = Ticker("outreach:renewal", self._lease / _RENEWALS_PER_LEASE, self._renew)
         interval = min(self._lease / _RECOVERIES_PER_LEASE, _LONGEST_INTERVAL)
         self._upkeep = Ticker("outreach:upkeep", interval, self._keep_up, at_once=True)

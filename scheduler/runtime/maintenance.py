@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cached_property
 from typing import Final
 
 from scheduler.service.owner import Owner, is_provably_dead
 from scheduler.service.retention import Retention
+from scheduler.settings import Settings
 from scheduler.store.database import Transaction
 from scheduler.store.stores import Stores
 from scheduler.store.turns import take_turn
@@ -23,12 +25,17 @@ _TIDIED_EVERY_SECONDS: Final = 60.0
 class Maintenance:
     """Recovers claims, and removes what is too old. For one thread."""
 
-    def __init__(self, stores: Stores, owner: Owner, retention: Retention, lease: timedelta) -> None:
-        self._silent_for = max(_SHORTEST_SILENCE, _LEASES_OF_SILENCE * lease)
+    def __init__(self, stores: Stores, owner: Owner, settings: Settings) -> None:
+        self._settings = settings
+        self._silent_for = max(_SHORTEST_SILENCE, _LEASES_OF_SILENCE * settings.lease)
         self._stores = stores
         self._owner = owner
-        self._retention = retention
         self._next_tidying = 0.0
+
+    @cached_property
+    def _retention(self) -> Retention:
+        """Made when it is first needed: a process that only schedules never does."""
+        return Retention(self._stores, self._settings)
 
     def recover(self, *, sends: bool = True) -> int:
         """Claims are due again whose lease is over, or whose process is gone; returns how many.

@@ -21,7 +21,7 @@ from scheduler.store.errors import is_retried_at_once, translated
 from scheduler.store.foreign import Joined, adopt
 from scheduler.store.patience import Patience
 from scheduler.store.sqlite import BUSY_TIMEOUT_SECONDS, begin_immediate
-from scheduler.store.tables import Instant, Tables
+from scheduler.store.tables import Instant, tables_of
 from scheduler.store.version import require_newest, version_of
 
 
@@ -120,7 +120,7 @@ class Database:
         self.patience = patience or Patience(timedelta.max)
         self.schema = schema
         self.clock = clock
-        self.tables = Tables(schema)
+        self.tables = tables_of(schema)
         self.dialect_name = engine.dialect.name
         if self.dialect_name not in ("postgresql", "sqlite"):
             raise InvalidInputError("database_url", self.dialect_name, "give a postgresql:// or sqlite:/// URL")

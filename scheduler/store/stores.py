@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 from scheduler.domain.plan import TimerDefaults
@@ -22,41 +22,82 @@ from scheduler.store.resuming import Resuming
 from scheduler.store.settlements import Settlements
 
 
-@dataclass(frozen=True, slots=True)
 class Stores:
-    """One object per table or use, sharing one database."""
+    """One object per table or use, sharing one database. Each builds its statements when it is first asked for.
 
-    database: Database
-    actions: Actions
-    changes: ActionChanges
-    edits: ActionEdits
-    claims: Claims
-    campaigns: Campaigns
-    contacts: Contacts
-    events: Events
-    instances: Instances
-    operator_actions: OperatorActions
-    pauses: Pauses
-    plans: Plans
-    resuming: Resuming
-    settlements: Settlements
+    Thread-safe: at worst two threads build the same at once.
+    """
+
+    def __init__(self, database: Database, timer_defaults: TimerDefaults) -> None:
+        self.database = database
+        self._timer_defaults = timer_defaults
 
     @classmethod
     def of(cls, database: Database, timer_defaults: TimerDefaults) -> Self:
         """The stores of a database."""
-        return cls(
-            database=database,
-            actions=Actions(database),
-            changes=ActionChanges(database),
-            edits=ActionEdits(database),
-            claims=Claims(database),
-            campaigns=Campaigns(database),
-            contacts=Contacts(database),
-            events=Events(database),
-            instances=Instances(database),
-            operator_actions=OperatorActions(database),
-            pauses=Pauses(database),
-            plans=Plans(database, timer_defaults),
-            resuming=Resuming(database),
-            settlements=Settlements(database),
-        )
+        return cls(database, timer_defaults)
+
+    @cached_property
+    def actions(self) -> Actions:
+        """Reading and inserting actions."""
+        return Actions(self.database)
+
+    @cached_property
+    def changes(self) -> ActionChanges:
+        """What transitions do to many actions."""
+        return ActionChanges(self.database)
+
+    @cached_property
+    def edits(self) -> ActionEdits:
+        """What is done to one action by hand."""
+        return ActionEdits(self.database)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """Claiming and releasing."""
+        return Claims(self.database)
+
+    @cached_property
+    def campaigns(self) -> Campaigns:
+        """Campaigns and their transitions."""
+        return Campaigns(self.database)
+
+    @cached_property
+    def contacts(self) -> Contacts:
+        """Contacts."""
+        return Contacts(self.database)
+
+    @cached_property
+    def events(self) -> Events:
+        """Events."""
+        return Events(self.database)
+
+    @cached_property
+    def instances(self) -> Instances:
+        """The processes that fire."""
+        return Instances(self.database)
+
+    @cached_property
+    def operator_actions(self) -> OperatorActions:
+        """Who did what by hand."""
+        return OperatorActions(self.database)
+
+    @cached_property
+    def pauses(self) -> Pauses:
+        """Pauses."""
+        return Pauses(self.database)
+
+    @cached_property
+    def resuming(self) -> Resuming:
+        """Lifting pauses."""
+        return Resuming(self.database)
+
+    @cached_property
+    def settlements(self) -> Settlements:
+        """How claims end."""
+        return Settlements(self.database)
+
+    @cached_property
+    def plans(self) -> Plans:
+        """Plans, parsed once."""
+        return Plans(self.database, self._timer_defaults)

@@ -8,6 +8,7 @@ Every key starts with the tenant, so that the schema can be partitioned by it.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -88,6 +89,12 @@ def _required(name: str, type_: Any = Text, default: str | None = None) -> Colum
 
 def _optional(name: str, type_: Any = Text) -> Column[Any]:
     return Column(name, type_, nullable=True)
+
+
+@cache
+def tables_of(schema: str | None) -> Tables:
+    """The tables in the schema of that name, made once: they never change."""
+    return Tables(schema)
 
 
 class Tables:

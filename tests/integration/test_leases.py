@@ -20,7 +20,6 @@ from scheduler.domain.action import ActionType
 from scheduler.runtime.maintenance import Maintenance
 from scheduler.service import sends as sends_module
 from scheduler.service.owner import Owner
-from scheduler.service.retention import Retention
 from scheduler.store.turns import take_turn
 from tests.integration.conftest import OpenScheduler
 from tests.support.eventually import eventually
@@ -48,8 +47,7 @@ threading.Event().wait()
 
 def recover(scheduler: TimeoutScheduler) -> int:
     """What a maintaining process recovers at this moment."""
-    retention = Retention(scheduler.stores, scheduler.settings)
-    return Maintenance(scheduler.stores, Owner("maintainer"), retention, HOUR).recover()
+    return Maintenance(scheduler.stores, Owner("maintainer"), scheduler.settings).recover()
 
 
 def claim_all(scheduler: TimeoutScheduler, owner: str, lease: timedelta = HOUR) -> list[ScheduledAction]:

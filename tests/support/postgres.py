@@ -20,6 +20,7 @@ from tests.support.eventually import eventually
 from tests.support.postgres_programs import find_account, find_programs, make_reachable
 
 ADMIN_DATABASE: Final = "postgres"
+_STRATEGY_SINCE: Final = 150_000
 
 DEFAULT_SETTINGS: Final[Mapping[str, str | int]] = {
     "autovacuum": "off",  # its moments are not the test's
@@ -138,8 +139,12 @@ class PostgresServer:
 
     def create_database(self, name: str, template: str = "template0") -> str:
         """Make a database, a copy of `template`, to which nobody may be connected; its URL."""
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        self.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        with psycopg.connect(self.url(driver="postgresql"), autocommit=True) as connection:
+            # Files are copied faster than pages are written to the log, which is the default where there is a choice.
+            has_choice = connection.info.server_version >= _STRATEGY_SINCE
+            strategy = sql.SQL(" STRATEGY file_copy" if has_choice else "")
+            names = sql.Identifier(name), sql.Identifier(template)
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names) + strategy)
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
