@@ -187,8 +187,11 @@ class Firing:
         return None
 
     def _deferral(self, action: ScheduledAction, now: datetime) -> timedelta:
-        """The longer a mail is late, the more rarely its timeouts ask for it: its confirmation moves them."""
-        late = now - action.deadline
+        """The longer a mail is late, the more rarely its timeouts ask for it: its confirmation moves them.
+
+        A state manager of one's own says itself when it wants to be asked again.
+        """
+        late = now - action.deadline if self._locks_campaigns else timedelta(0)
         return max(self._settings.poll_interval, min(late / 4, _LONGEST_DEFERRAL))
 
     def _put_off(self, action: ScheduledAction) -> list[Ended]:
