@@ -6,7 +6,7 @@ let it draw more, from another number on (a round is 10 examples):
 
     STATEFUL_ROUNDS=100 STATEFUL_FIRST_ROUND=1000 pytest tests/integration/test_stateful.py
 
-What fails is printed as the shortest steps that fail.
+The steps that fail are printed; with STATEFUL_SHRINK=1 fewer of them, after some minutes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tests.support.walk import NOON, make_document, on, send, wait
 Answer = TypeVar("Answer")
 
 # PostgreSQL takes twice as long for one.
-ROUNDS: Final = {name: int(os.environ.get("STATEFUL_ROUNDS", few)) for name, few in (("sqlite", 2), ("postgresql", 1))}
+ROUNDS: Final = {name: int(os.environ.get("STATEFUL_ROUNDS", few)) for name, few in (("sqlite", 3), ("postgresql", 2))}
 FIRST_ROUND: Final = int(os.environ.get("STATEFUL_FIRST_ROUND", "1"))
 # Hypothesis makes more examples than these out of the first ones, which brings less than fresh ones.
 EXAMPLES: Final = 10
@@ -582,7 +582,7 @@ def test_the_scheduler_does_what_the_model_does(database_url: str, open_schedule
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
-        phases=[Phase.generate, Phase.shrink],
+        phases=[Phase.generate, Phase.shrink] if "STATEFUL_SHRINK" in os.environ else [Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
 

@@ -20,6 +20,7 @@ UNFINISHED: Final = ("pending", "claimed", "paused")
 FINISHED: Final = ("completed", "stopped", "error")
 MOST_TRANSITIONS: Final = 1000
 EVERYTHING: Final = ("", "")
+LONGEST_DEFERRAL: Final = timedelta(minutes=1)
 
 Key = tuple[str, str]
 Edge = Mapping[str, str]
@@ -279,7 +280,8 @@ class Model:
         edge = _timers(_node(walk))[row.event]
         send = self.rows.get(f"{row.tenant}:{row.campaign}:{walk.node}:{walk.visit}:send:sent")
         if send is not None and send.is_unfinished:
-            row.run_at = max(send.run_at + _span(edge["after"]), self.now + self.poll)
+            pause = max(self.poll, min((self.now - row.deadline) / 4, LONGEST_DEFERRAL))
+            row.run_at = max(send.run_at + _span(edge["after"]), self.now + pause)
             return False
         row.end("completed", "transitioned")
         walk.fired.add(row.event)
