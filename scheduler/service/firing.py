@@ -180,19 +180,20 @@ class Firing:
         if answer.name == PAUSED:
             return Return(action, ActionStatus.PAUSED, action.run_at, action.attempts)
         if answer.name == DEFERRED:
-            soonest = now + self._deferral(action, now)
+            soonest = now + self._deferral(action)
             return Return(action, ActionStatus.PENDING, max(answer.run_at or soonest, soonest), action.attempts)
         if answer.name == BUSY:
             return Return(action, ActionStatus.PENDING, answer.run_at or now + BUSY_DELAY, action.attempts)
         return None
 
-    def _deferral(self, action: ScheduledAction, now: datetime) -> timedelta:
-        """The longer a mail is late, the more rarely its timeouts ask for it: its confirmation moves them.
+    def _deferral(self, action: ScheduledAction) -> timedelta:
+        """At first the next poll; longer, the longer the mail has been asked for: its confirmation moves its timeouts.
 
         A state manager of one's own says itself when it wants to be asked again.
         """
-        late = now - action.deadline if self._locks_campaigns else timedelta(0)
-        return max(self._settings.poll_interval, min(late / 4, _LONGEST_DEFERRAL))
+        poll = self._settings.poll_interval
+        asked_for = action.run_at - action.deadline if self._locks_campaigns else timedelta(0)
+        return max(poll, min(asked_for / 4, _LONGEST_DEFERRAL))
 
     def _put_off(self, action: ScheduledAction) -> list[Ended]:
         """Somebody's open transaction holds what the action needs: later, and no attempt is counted."""

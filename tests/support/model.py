@@ -280,7 +280,7 @@ class Model:
         edge = _timers(_node(walk))[row.event]
         send = self.rows.get(f"{row.tenant}:{row.campaign}:{walk.node}:{walk.visit}:send:sent")
         if send is not None and send.is_unfinished:
-            pause = max(self.poll, min((self.now - row.deadline) / 4, LONGEST_DEFERRAL))
+            pause = max(self.poll, min((row.run_at - row.deadline) / 4, LONGEST_DEFERRAL))
             row.run_at = max(send.run_at + _span(edge["after"]), self.now + pause)
             return False
         row.end("completed", "transitioned")
