@@ -21,6 +21,7 @@ from scheduler.telemetry.sentry import report_unexpected
 _RENEWALS_PER_LEASE: Final = 6
 _RECOVERIES_PER_LEASE: Final = 4
 _LONGEST_INTERVAL: Final = 5.0
+_SHORTEST_INTERVAL: Final = 1.0
 
 
 class Kept(Protocol):
@@ -52,6 +53,7 @@ class Keeping:
         self._kept = kept
         self._lease = settings.lease.total_seconds()
         self._noted: tuple[float, int | None] | None = None
+        self._next_recovery = 0.0
         self._renewed_after = 0
         self._recovered_after = 0
         self._sends_not_before = 0.0
@@ -84,9 +86,15 @@ class Keeping:
             self._renewal.stop()
 
     def recover(self) -> None:
-        """What nobody works on is due again, that of this process too. Raises DatabaseUnavailableError."""
-        self._claims.reconcile()
-        self._maintenance.recover()
+        """What nobody works on is due again, that of this process too; called again at once, it looks at nothing.
+
+        Raises DatabaseUnavailableError.
+        """
+        now = time.monotonic()
+        if self._claims.is_in_doubt or now >= self._next_recovery:
+            self._claims.reconcile()
+            self._maintenance.recover()
+            self._next_recovery = now + min(self._lease / _RECOVERIES_PER_LEASE, _SHORTEST_INTERVAL)
 
     def forget_parent(self) -> None:
         """In a forked child: the threads are the parent's."""

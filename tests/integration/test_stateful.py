@@ -109,7 +109,12 @@ EVENTS: Final = st.sampled_from(
 )
 SYNTHETIC: Final = st.sampled_from(["no_open", "no_click", "no_reply"])
 OFFSETS: Final = st.sampled_from([timedelta(minutes=minutes) for minutes in (0, -10, -30, -60, 10, 30, 60, 90, 1440)])
-OFFSETS_AHEAD: Final = st.sampled_from([timedelta(minutes=minutes) for minutes in (90, 60, 30, 90, 0, -10)])
+WISHES: Final = st.tuples(
+    st.sampled_from([1, 0, 0, 1, 2, -1]),
+    st.sampled_from([0, 0, 1, 2, 3, 4]),
+    SYNTHETIC,
+    st.sampled_from([timedelta(minutes=minutes) for minutes in (90, 60, 30, 90, 0, -10)]),
+)
 STEPS_OF_TIME: Final = st.sampled_from([timedelta(minutes=minutes) for minutes in (10, 30, 60, 0, 20, 90, -10, 1440)])
 PACES: Final = st.sampled_from(
     [(timedelta(minutes=minutes), False) for minutes in (0, 0, 0, 20, 30, 60)]
@@ -412,27 +417,29 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     # By hand
 
-    @step(
-        key=CAMPAIGNS, place=PLACES, ahead=st.sampled_from([1, 0, 0, 1, 2, -1]), event=SYNTHETIC, offset=OFFSETS_AHEAD
-    )
-    def schedule(self, key: Key, place: int, ahead: int, event: str, offset: timedelta) -> None:
-        """A timeout of the visit, of one that is over, or of one to come; or of a campaign that nobody knows."""
+    @step(key=CAMPAIGNS, wishes=st.lists(WISHES, min_size=1, max_size=3))
+    def schedule(self, key: Key, wishes: list[tuple[int, int, str, timedelta]]) -> None:
+        """Timeouts of the visit, of one that is over, or of one to come; or of a campaign that nobody knows."""
+        jobs = [self._make_job(key, *wish) for wish in wishes]
+        if len(jobs) == 1:
+            assert self._call(lambda ts: ts.schedule(jobs[0])) == jobs[0].dedupe_key
+        else:
+            self._call(lambda ts: ts.schedule_many(jobs))
+        for job in sorted(jobs, key=lambda one: one.dedupe_key):
+            self.model.schedule(key, job.node_id, job.node_visit, job.event_type, job.scheduled_at)
+
+    def _make_job(self, key: Key, ahead: int, place: int, event: str, offset: timedelta) -> TimeoutJob:
         walk = self.model.walks.get(key)
-        visit = max(1, ahead + (1 if walk is None else walk.visit))
-        at = self.model.now + offset
-        known = [] if walk is None else [one["id"] for one in walk.plan["nodes"]]
-        node_id = walk.node if walk is not None and ahead == 0 else known[place % len(known)] if known else "look"
-        job = TimeoutJob(
+        nodes = ["look"] if walk is None else [walk.node, *(one["id"] for one in walk.plan["nodes"])]
+        return TimeoutJob(
             tenant_id=key[0],
             campaign_id=key[1],
             contact_id=CONTACTS[key[1]],
-            node_id=node_id,
+            node_id=nodes[place % len(nodes) if ahead else 0],
             event_type=event,
-            scheduled_at=at,
-            node_visit=visit,
+            scheduled_at=self.model.now + offset,
+            node_visit=max(1, ahead + (1 if walk is None else walk.visit)),
         )
-        assert self._call(lambda ts: ts.schedule(job)) == job.dedupe_key
-        self.model.schedule(key, node_id, visit, event, at)
 
     @precondition(lambda self: self._keys())
     @step(place=PLACES, offset=OFFSETS)
