@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, delete, select, text
 
 from scheduler import InvalidInputError, TimeoutJob, TimeoutScheduler
 from scheduler.domain.action import ActionType
@@ -41,6 +41,12 @@ from tests.support.scheduling import make_settings
 from tests.support.walk import NOON, make_document, on, send, wait
 
 Answer = TypeVar("Answer")
+
+_OPEN_TRANSACTIONS: Final = text(
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND backend_type = 'client backend'"
+    " AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
+)
 
 # PostgreSQL takes twice as long for one.
 ROUNDS: Final = {name: int(os.environ.get("STATEFUL_ROUNDS", few)) for name, few in (("sqlite", 3), ("postgresql", 2))}
@@ -202,7 +208,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
         try:
             return work(self.ts)
         except Died:
+            self.process.mortal.spare()
             self.process.begin()
+            eventually(self._is_rolled_back)
             self.has_died = True
             return work(self.ts)
         finally:
@@ -245,6 +253,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def _run_due(self) -> None:
         """All that is due fires, in this thread."""
+        if self.model.has_claims():  # a process that has just looked for claims that are over doesn't look again
+            self.process.begin()
         ended = self._call(lambda ts: ts.run_due())
         expected = self.model.run_due()
         assert ended == expected or self.has_died
@@ -478,6 +488,13 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def _keys(self, kind: str | None = None) -> list[str]:
         return sorted(key for key, row in self.model.rows.items() if kind in (None, row.kind))
+
+    def _is_rolled_back(self) -> bool:
+        """Whether the server has noticed that who had a transaction open is gone."""
+        if not self.observer.database.is_postgresql:
+            return True
+        with self.observer.database.engine.connect() as connection:
+            return not connection.execute(_OPEN_TRANSACTIONS).scalar_one()
 
     def _has_claims(self) -> bool:
         actions = self.observer.database.tables.scheduled_actions.c

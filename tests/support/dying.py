@@ -32,7 +32,6 @@ class Mortal:
         """Another process begins: the connections of the one before are gone."""
         self.engine.dispose()
         self._is_dead = False
-        self.spare()
 
     def die_before(self, step: int) -> None:
         """Die before that statement or commit."""

@@ -247,6 +247,10 @@ class Model:
         for row in self.due("timeout"):
             row.status = "claimed"
 
+    def has_claims(self) -> bool:
+        """Whether somebody claimed something, and nobody took it back yet."""
+        return any(row.status == "claimed" for row in self.rows.values())
+
     def due(self, kind: str) -> list[Row]:
         """What is pending and due."""
         rows = self.rows.values()
