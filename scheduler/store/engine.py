@@ -118,7 +118,11 @@ def create_database_engine(
     def connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> PatientConnection:
         connection = PatientConnection.connect(*arguments, **_with_an_end(options, limit))
         limit.adopt(connection)
-        prepare_session(connection, idle_limit)
+        try:
+            prepare_session(connection, idle_limit)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     event.listen(engine, "do_connect", connect)

@@ -156,6 +156,8 @@ def test_an_interrupted_round_trip_gives_its_connection_up(postgres_server: Post
         eventually(lambda: _is_sleeping(engine))
         signal.raise_signal(signal.SIGINT)
 
+    # In the background of a shell it is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with ThreadPoolExecutor() as executor, engine.connect() as connection:
         driver = driver_of(connection)
         interruption = executor.submit(interrupt)
@@ -163,6 +165,7 @@ def test_an_interrupted_round_trip_gives_its_connection_up(postgres_server: Post
             connection.execute(text("SELECT pg_sleep(60)"))
         assert driver.closed
         interruption.result()
+    signal.signal(signal.SIGINT, before)
     with engine.connect() as connection:
         execute(connection)
     engine.dispose()
