@@ -30,8 +30,8 @@ def decide_timeouts(
     """Decide and write a batch of due timeouts; one answer per job, in their order."""
     batch = TimeoutBatch(stores, transaction, jobs)
     batch.decide()
+    stores.settlements.complete_unheld(transaction, batch.decided_early)  # before a visit that is left cancels them
     writer.write(transaction, batch.decided)
-    stores.settlements.complete_unheld(transaction, batch.decided_early)
     return [batch.answers[job.key] for job in jobs]
 
 

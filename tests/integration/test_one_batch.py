@@ -37,3 +37,20 @@ def test_a_timeout_for_the_visit_that_another_one_leads_to_fires_after_it(
     assert len(stage.history()) == steps
     (ahead,) = [one for one in stage.actions() if one.deadline == NOON + timedelta(hours=2)]
     assert (ahead.status, ahead.outcome, ahead.attempts) == ("completed", outcome, 0)
+
+
+def test_a_timeout_that_came_to_nothing_before_another_fired_by_hand_says_why(stage: Stage) -> None:
+    stage.enroll(
+        wait("a", on("opened", "b"), on("no_open", "stop", after="PT9H")),
+        wait("b", on("no_reply", "a", after="PT1H"), on("no_click", "stop", after="PT2H")),
+    )
+    stage.event("replied")
+    stage.event("opened")
+    stage.clock.advance("PT3H")
+    assert stage.event("no_click").outcome == "transitioned"
+    assert stage.history() == [("a", "b", "opened"), ("b", "stop", "no_click")]
+    assert stage.states() == {
+        (1, "no_open"): "canceled",
+        (2, "no_reply"): "event_happened",
+        (2, "no_click"): "transitioned",
+    }
