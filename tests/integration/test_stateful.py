@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial, wraps
+from pprint import pformat
 from typing import Any, Final, TypeVar
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -272,7 +273,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         try:
             eventually(lambda: self._picture() == expected, timeout=20)
         except AssertionError:
-            assert _differences(self._picture(), expected) == {}
+            _compare(self._picture(), expected)
             raise
         finally:
             self.ts.shutdown()
@@ -481,7 +482,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def the_store_is_as_the_model_says(self) -> None:
         """Campaigns, histories, actions, events and pauses, of all tenants; and each visit is left once."""
         store = self._picture()
-        assert _differences(store, self.model.picture()) == {}
+        _compare(store, self.model.picture())
         for steps in store["history"].values():
             assert [step[0] for step in steps] == list(range(len(steps)))
         assert all(row[1] for row in store["actions"].values() if row[0] in ("completed", "canceled"))
@@ -505,14 +506,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
         return _read_picture(self.observer)
 
 
-def _differences(store: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """What isn't the same: the store's, and the model's."""
+def _compare(store: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """Both are the same; else what isn't is told in full."""
     found = {}
     for name, parts in model.items():
         for key in parts.keys() | store[name].keys():
             if parts.get(key) != store[name].get(key):
                 found[f"{name} {key}"] = {"store": store[name].get(key), "model": parts.get(key)}
-    return found
+    assert not found, pformat(found, width=150)
 
 
 def _read_picture(ts: TimeoutScheduler) -> dict[str, Any]:
