@@ -54,6 +54,17 @@ def test_a_daemon_goes_on_with_the_standby_that_takes_over(cluster: Cluster, tmp
         cohort.check()
 
 
+def test_a_promoted_server_waits_for_its_standby_also_after_a_restart(cluster: Cluster) -> None:
+    """Else the soak would blame the scheduler for what its own cluster lost."""
+    cluster.primary.kill9()
+    cluster.fail_over()
+    cluster.replace_standby()
+    cluster.primary.kill9()
+    cluster.primary.start()
+
+    assert ask(cluster.primary, "SHOW synchronous_standby_names") == [("*",)]
+
+
 def test_what_is_told_as_known_survives_a_failover(cluster: Cluster) -> None:
     """A first call is committed on the primary alone; a repeat finds it, and is answered once the standby has it.
 

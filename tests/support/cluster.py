@@ -40,14 +40,17 @@ class Standby(PostgresServer):
 
     def __init__(self, primary: PostgresServer, settings: Mapping[str, str | int]) -> None:
         self._followed_port = primary.port
+        self._was_started = False
         super().__init__(settings)
 
     def start(self) -> None:
         """Start it, and return when it takes connections: for reading only, unless it was promoted."""
         super().start()
-        # The copy would wait for a standby of its own as soon as it is promoted.
-        self.execute(_NEVER_WAIT)
-        self.execute(_RELOAD)
+        if not self._was_started:
+            # The copy would wait for a standby of its own as soon as it is promoted. Once it has one, it is to wait.
+            self.execute(_NEVER_WAIT)
+            self.execute(_RELOAD)
+        self._was_started = True
 
     def promote(self) -> None:
         """Follow nobody any more; returns when it takes writes."""
