@@ -29,6 +29,7 @@ class DatabaseWatch:
         self._is_reported = False
         self._recoveries = 0
         self._next_notice = 0.0
+        self._is_announced = False
 
     @property
     def recoveries(self) -> int:
@@ -44,16 +45,18 @@ class DatabaseWatch:
         """Another thread got no answer; said now and then, unless the loop has said so already."""
         now = time.monotonic()
         with self._mutex:
-            is_told = self._down_since is not None or now < self._next_notice
-            self._next_notice = self._next_notice if is_told else now + _NOTICED_EVERY_SECONDS
-        if not is_told:
+            is_new = self._down_since is None and now >= self._next_notice
+            if is_new:
+                self._is_announced = True
+                self._next_notice = now + _NOTICED_EVERY_SECONDS
+        if is_new:
             emit("database.unavailable", error=str(error))
 
     def failed(self, error: DatabaseUnavailableError) -> None:
         """The database didn't answer; once per outage that is said, and once reported when it lasts."""
         now = time.monotonic()
         with self._mutex:
-            is_first = self._down_since is None
+            is_first = self._down_since is None and not self._is_announced
             since = self._down_since = now if self._down_since is None else self._down_since
             is_due = not self._is_reported and now - since >= self._reported_after
             self._is_reported = self._is_reported or is_due
@@ -68,8 +71,11 @@ class DatabaseWatch:
         """The database answered."""
         with self._mutex:
             since, self._down_since = self._down_since, None
-            self._is_reported = False
+            self._is_reported = self._is_announced = False
             self._recoveries += since is not None
+            if since is not None:
+                # A thread that failed before may only now come to say so.
+                self._next_notice = time.monotonic() + _NOTICED_EVERY_SECONDS
         self._metrics.database_is_up(up=True)
         if since is not None:
             emit("database.recovered", seconds=round(time.monotonic() - since, 1))

@@ -109,3 +109,14 @@ def test_what_another_thread_notices_is_said_now_and_then_and_is_no_outage(metri
     assert said() == ["database.unavailable"]
     assert watch.is_up
     assert watch.recoveries == 0
+
+
+def test_what_another_thread_noticed_first_is_not_said_again_by_the_loop(metrics: Metrics, said: Any) -> None:
+    watch = DatabaseWatch(metrics)
+    watch.noticed(AWAY)
+    watch.failed(AWAY)
+    watch.answered()
+    watch.noticed(AWAY)
+
+    assert said() == ["database.unavailable", "database.recovered"]
+    assert watch.recoveries == 1
