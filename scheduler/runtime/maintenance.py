@@ -8,7 +8,8 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Final
 
-from scheduler.service.owner import Owner, is_provably_dead
+from scheduler.service.owner import Owner
+from scheduler.service.process_mark import is_provably_dead
 from scheduler.service.retention import Retention
 from scheduler.settings import Settings
 from scheduler.store.database import Transaction

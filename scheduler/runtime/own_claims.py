@@ -11,6 +11,7 @@ from scheduler.service.owner import Owner
 from scheduler.settings import Settings
 from scheduler.store.actions import Key
 from scheduler.store.claims import Claimed
+from scheduler.store.database import Transaction
 from scheduler.store.settlements import Return
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit
@@ -52,8 +53,9 @@ class OwnClaims:
         """What nobody here will work on is due again at once; where the database is away, when `reconcile` finds it."""
         self.in_hand.drop(actions)
         with self.in_hand.claiming(), self._stores.database.transaction() as transaction:
-            self._stores.settlements.give_back(transaction, self._owner.id, [_unchanged(action) for action in actions])
-        emit("claims.handed_back", count=len(actions))
+            handed_back = self._return(transaction, actions)
+        if handed_back:
+            emit("claims.handed_back", count=handed_back)
 
     def reconcile(self) -> None:
         """Claims that this process has and doesn't know of are due again: of all its claims when in doubt.
@@ -65,10 +67,9 @@ class OwnClaims:
             self.in_hand.trust()
             with self._stores.database.transaction() as transaction:
                 own = (claims.held_by if in_doubt else claims.expired_own)(transaction, owner)
-                unknown = [_unchanged(action) for action in own if not self.in_hand.knows(action)]
-                recovered = self._stores.settlements.give_back(transaction, owner, unknown)
+                recovered = self._return(transaction, [action for action in own if not self.in_hand.knows(action)])
         if recovered:
-            emit("claims.recovered", count=len(recovered))
+            emit("claims.recovered", count=recovered)
 
     def renew(self, *, at_once: bool = False) -> None:
         """Extend the leases of what is being worked on, each when a third of it is over, or `at_once`."""
@@ -88,11 +89,18 @@ class OwnClaims:
         """
         with self.in_hand.claiming(), self._stores.database.transaction() as transaction:
             own = self._stores.claims.held_by(transaction, self._owner.id)
-            returned = [_unchanged(action) for action in own if not self._may_be_half_sent(action)]
-            handed_back = self._stores.settlements.give_back(transaction, self._owner.id, returned)
+            handed_back = self._return(transaction, [one for one in own if not self._may_be_half_sent(one)])
             self._stores.instances.note_stopped(transaction, self._owner.id)
         if handed_back:
-            emit("claims.handed_back", count=len(handed_back))
+            emit("claims.handed_back", count=handed_back)
+
+    def _return(self, transaction: Transaction, actions: Sequence[ScheduledAction]) -> int:
+        """These are due again; one whose row somebody keeps locked leaves a doubt, and is tried again."""
+        returns = [Return(action, ActionStatus.PENDING, action.run_at, action.attempts) for action in actions]
+        given_back = self._stores.settlements.give_back(transaction, self._owner.id, returns)
+        if len(given_back) < len(returns):
+            self.in_hand.doubt()
+        return len(given_back)
 
     def _may_be_half_sent(self, action: ScheduledAction) -> bool:
         return action.action_type == ActionType.SEND and self.in_hand.knows(action)
@@ -104,7 +112,3 @@ class OwnClaims:
                 "action.slow", dedupe_key=slow[claim].dedupe_key, tenant_id=slow[claim].tenant_id, seconds=round(lease)
             )
         self._slow = set(slow)
-
-
-def _unchanged(action: ScheduledAction) -> Return:
-    return Return(action, ActionStatus.PENDING, action.run_at, action.attempts)

@@ -26,12 +26,13 @@ class Ticker:
     def start(self) -> None:
         """Tick from now on; counted, so that it takes as many stops."""
         with self._mutex:
-            self._starts += 1
             if self._thread is None:
                 self._stopping, self._nudged = threading.Event(), threading.Event()
                 arguments = (self._stopping, self._nudged)
-                self._thread = threading.Thread(target=self._run, args=arguments, name=self._name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, args=arguments, name=self._name, daemon=True)
+                thread.start()
+                self._thread = thread
+            self._starts += 1
 
     def stop(self, patience: float = 5.0) -> None:
         """Tick no more. A tick that is under way is waited for, but not for longer than `patience` seconds."""

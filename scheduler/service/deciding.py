@@ -20,7 +20,7 @@ from scheduler.store.stores import Stores
 
 Key = tuple[str, str]
 
-GONE = Outcome("gone")
+GONE = Outcome(outcome.GONE)
 """The action was canceled or finished by somebody else: there is nothing left to do for it."""
 
 

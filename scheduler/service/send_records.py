@@ -29,6 +29,7 @@ from scheduler.store.settlements import PATIENCE
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
+from scheduler.telemetry.sentry import report_unexpected
 
 Key = tuple[str, str]
 
@@ -100,10 +101,12 @@ class SendRecords:
     def record_rest(self) -> list[Ended]:
         """Record what was left, waiting for nobody; returns what needs no more recording.
 
-        Stops when the database is away; what is still left then is left.
+        What can't be recorded now is still left, and holds up no other; with the database away everything is.
         """
         over: list[Ended] = []
-        for key in sorted(self._left):
+        with self._mutex:
+            left = sorted(self._left)
+        for key in left:
             attempt = self._take(key)
             if attempt is None:
                 continue
@@ -111,6 +114,9 @@ class SendRecords:
                 ended = self.record([attempt], may_wait=False)
             except DatabaseUnavailableError:
                 return over
+            except Exception as error:  # noqa: BLE001 - it holds up no other
+                report_unexpected("maintenance.error", error)
+                ended = []
             finally:
                 is_left = bool(self.leave([attempt.action]))
             if not is_left:

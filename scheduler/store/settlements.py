@@ -103,10 +103,20 @@ class Settlements:
         return self._run(transaction, self._complete_unheld, self._over.bind(rows))
 
     def give_back(self, transaction: Transaction, owner: str, returns: Sequence[Return]) -> set[Key]:
-        """Hand claims back as pending, paused or error; those no longer held are left alone.
+        """Hand claims back as pending, paused or error; returns their keys. Those no longer held are left alone.
 
-        Never waits: one whose row somebody has locked stays claimed until its lease ends.
+        A row that somebody else has locked is waited for a moment, as in `lock_held`; one that stays locked stays
+        claimed, until its lease ends or its owner tries again.
         """
+        given_back = self._give_back_free(transaction, owner, returns)
+        missing = [back.action for back in returns if back.action.key not in given_back]
+        if missing and transaction.database.is_postgresql:
+            held = self._wait_for(transaction, [_claim(action, owner) for action in missing])
+            late = [back for back in returns if back.action.key in held]
+            given_back |= self._give_back_free(transaction, owner, late)
+        return given_back
+
+    def _give_back_free(self, transaction: Transaction, owner: str, returns: Sequence[Return]) -> set[Key]:
         if not returns:
             return set()
         now = transaction.now

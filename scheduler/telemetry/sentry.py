@@ -41,7 +41,8 @@ def report(error: BaseException, tags: Mapping[str, Any]) -> None:
 
 def report_unexpected(event: str, error: BaseException) -> None:
     """Log an error nobody thought of under this event of the vocabulary, and report it: the thread goes on."""
-    emit(event, error=f"{type(error).__name__}: {error}")
+    first_line = str(error).partition("\n")[0]
+    emit(event, error=f"{type(error).__name__}: {first_line}")
     report(error, {"reason": event})
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from scheduler import ScheduledAction, SendRequest, SendResult, TimeoutScheduler
 from scheduler.domain.action import ActionType
 from scheduler.runtime.maintenance import Maintenance
+from scheduler.runtime.own_claims import OwnClaims
 from scheduler.service import sends as sends_module
 from scheduler.service.owner import Owner
 from scheduler.store.turns import take_turn
@@ -320,6 +321,25 @@ def test_a_batch_that_is_being_fired_is_not_taken_for_an_unknown_claim(
     assert gate.batches == [[first.dedupe_key], [second.dedupe_key]]
     claims = query(scheduler, "SELECT dedupe_key, claim_number FROM scheduled_actions ORDER BY run_at")
     assert claims == [(first.dedupe_key, 1), (second.dedupe_key, 2)]
+
+
+def test_a_claim_whose_row_stays_locked_is_handed_back_as_soon_as_it_is_free(
+    postgresql_url: str, open_scheduler: OpenScheduler
+) -> None:
+    scheduler = open_scheduler(postgresql_url)
+    scheduler.schedule_many(make_jobs(1))
+    claims = OwnClaims(scheduler.stores, make_settings(), Owner("me"))
+    claimed = claims.claim(ActionType.TIMEOUT, 1)
+    with scheduler.database.engine.connect() as holder:
+        holder.execute(text("SELECT * FROM scheduled_actions FOR UPDATE"))
+        claims.give_back(claimed)
+        doubts = [claims.is_in_doubt]
+        holder.rollback()
+
+    claims.reconcile()
+
+    assert [*doubts, claims.is_in_doubt] == [True, False]
+    assert [action.status for action in scheduler.list_actions()] == ["pending"]
 
 
 def test_an_error_between_the_claim_and_the_hand_over_leaves_nothing_claimed(

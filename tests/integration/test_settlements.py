@@ -47,6 +47,28 @@ def test_a_row_that_another_claim_still_has_locked_is_waited_for(
     assert held == [{action.key}]
 
 
+def test_a_claim_is_handed_back_though_another_claim_has_its_row_locked_for_a_moment(
+    postgresql_url: str, open_scheduler: OpenScheduler
+) -> None:
+    """It would wait for the end of its lease otherwise: an hour."""
+    scheduler = open_scheduler(postgresql_url)
+    action = claim_one(scheduler)
+    back = Return(action, ActionStatus.PENDING, action.run_at, action.attempts)
+
+    def hand_back() -> None:
+        with scheduler.database.transaction() as transaction:
+            scheduler.stores.settlements.give_back(transaction, OWNER, [back])
+
+    thread = threading.Thread(target=hand_back)
+    with scheduler.database.engine.connect() as connection:
+        connection.execute(LOCK)
+        thread.start()
+        eventually(lambda: not thread.is_alive() or query(scheduler, WAITING) == [(1,)])
+        connection.rollback()
+    thread.join(10)
+    assert query(scheduler, "SELECT status FROM scheduled_actions") == [("pending",)]
+
+
 def test_a_row_that_stays_locked_counts_as_lost_and_leaves_the_transaction_usable(
     postgresql_url: str, open_scheduler: OpenScheduler
 ) -> None:

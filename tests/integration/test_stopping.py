@@ -19,7 +19,7 @@ from scheduler.testing import SettableClock
 from tests.integration.conftest import OpenScheduler
 from tests.support.eventually import eventually
 from tests.support.postgres import PostgresServer
-from tests.support.scheduling import LONG_AGO, Recorder, are_completed, make_job, make_settings, query
+from tests.support.scheduling import LONG_AGO, Recorder, are_completed, execute, make_job, make_settings, query
 from tests.support.walk import make_document, on, send
 
 MAIL: Final = make_document(send("intro", on("opened", "stop"), on("no_open", "stop", after="P36500D")))
@@ -204,6 +204,36 @@ def test_a_campaign_that_somebody_holds_holds_up_no_other_mail(
 
     eventually(lambda: send_statuses(scheduler) == ["completed"] * 4)
     assert sorted(handler.sent) == [f"c-{number}" for number in range(4)]
+
+
+REFUSE: Final = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN IF NEW.status = 'claimed' THEN RETURN NEW; END IF; RAISE EXCEPTION 'this row is spoilt'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON scheduled_actions
+    FOR EACH ROW WHEN (NEW.campaign_id = 'c-0' AND NEW.action_type = 'send') EXECUTE FUNCTION refuse();
+"""
+
+
+def test_a_mail_that_can_never_be_recorded_holds_up_no_other(
+    postgresql_url: str, open_scheduler: OpenScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both are left: c-0 for good, c-1 for as long as somebody holds its campaign. c-0 comes first in each round."""
+    handler = Handler()
+    settings = make_settings(lease=timedelta(seconds=2))
+    scheduler = open_scheduler(postgresql_url, send_handler=handler, settings=settings)
+    for number in range(2):
+        scheduler.campaigns.enroll("acme", f"c-{number}", f"k-{number}", MAIL)
+    scheduler.start()
+    eventually(lambda: send_statuses(scheduler) == ["claimed"] * 2)
+    execute(scheduler, REFUSE)
+    with open_scheduler(postgresql_url).database.engine.connect() as holder:
+        holder.execute(text("SELECT * FROM contact_campaigns WHERE campaign_id = 'c-1' FOR UPDATE"))
+        handler.may_end.set()
+        eventually(lambda: "event=maintenance.error" in caplog.text)
+        holder.rollback()
+
+    eventually(lambda: sorted(send_statuses(scheduler)) == ["claimed", "completed"])
+    assert sorted(handler.sent) == ["c-0", "c-1"]
 
 
 def test_what_a_handler_said_is_recorded_once_the_database_is_back_and_it_is_not_asked_again(

@@ -10,7 +10,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from tests.soak.site import Site, Station, find_libfaketime
+from tests.soak.site import Site, Station
+from tests.support.wall_clock import find_libfaketime
 from tests.support.wire import Wire
 
 Heal = Callable[[], None]

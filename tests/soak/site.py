@@ -15,11 +15,11 @@ from tests.soak import outbox
 from tests.support.cluster import Cluster
 from tests.support.daemon import DaemonProcess, environment
 from tests.support.daemon_log import read_log
+from tests.support.wall_clock import WallClock, find_libfaketime
 from tests.support.wire import Wire
 
 CHECKOUT: Final = Path(__file__).parents[2]
 DATABASE: Final = "soak"
-_LIBRARIES: Final = "/usr/lib/*/faketime/libfaketime.so.1"  # Debian and Ubuntu
 _SETTINGS: Final = {
     "SCHEDULER_BATCH_SIZE": "50",
     "SCHEDULER_DATABASE_TIMEOUT": "PT3S",
@@ -31,11 +31,6 @@ _SETTINGS: Final = {
 }
 
 
-def find_libfaketime() -> Path | None:
-    """The library that gives a process a wall clock of its own; None where it isn't installed."""
-    return next(iter(Path("/").glob(_LIBRARIES.lstrip("/"))), None)
-
-
 class Station:
     """A place where a daemon runs, with wires of its own and its own wall clock. It is started again and again."""
 
@@ -44,12 +39,12 @@ class Station:
         self.wires = wires
         self.is_wanted = False
         self._folder = folder
-        self._clock = folder / f"clock-{number}"
-        self._env = {**env, "SCHEDULER_INSTANCE_NAME": f"station-{number}", **self._clock_variables()}
+        self._clock = WallClock(folder, name=f"clock-{number}") if find_libfaketime() else None
+        clock = {} if self._clock is None else self._clock.environment
+        self._env = {**env, "SCHEDULER_INSTANCE_NAME": f"station-{number}", **clock}
         self._daemon: DaemonProcess | None = None
         self._log_begins = 0
         self._has_begun = False
-        self.set_clock(timedelta(0))
 
     @property
     def log(self) -> Path:
@@ -94,25 +89,13 @@ class Station:
 
     def set_clock(self, step: timedelta) -> None:
         """Its wall clock is off by so much, from now on."""
-        new = self._clock.with_suffix(".new")
-        new.write_text(f"{step.total_seconds():+.1f}\n", "utf-8")
-        new.replace(self._clock)  # never half written
+        if self._clock is not None:
+            self._clock.set(step)
 
     def close(self) -> None:
         """Whatever its daemon does: it is gone now."""
         if self._daemon is not None and self._daemon.process.poll() is None:
             self._daemon.kill()
-
-    def _clock_variables(self) -> dict[str, str]:
-        library = find_libfaketime()
-        if library is None:
-            return {}
-        return {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # with a monotonic clock that jumps, every wait would hang
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
-        }
 
 
 class Site:

@@ -19,9 +19,10 @@ import psycopg
 from tests.soak.audit import Audit, audit
 from tests.soak.faults import Faults
 from tests.soak.report import Report
-from tests.soak.site import Site, find_libfaketime, open_site
+from tests.soak.site import Site, open_site
 from tests.soak.traffic import Traffic
 from tests.support.cluster import ask
+from tests.support.wall_clock import find_libfaketime
 
 _TURN_SECONDS: Final = 0.05
 _NEWS_SECONDS: Final = 15.0

@@ -1,6 +1,5 @@
 """A PostgreSQL primary with a synchronous standby, for tests of failovers: what was acknowledged, both have."""
 
-import subprocess
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
@@ -57,27 +56,10 @@ class Standby(PostgresServer):
         self.execute("SELECT pg_promote()")
 
     def _make_data(self) -> None:
-        made = subprocess.run(
-            [
-                *(
-                    self._programs / "pg_basebackup",
-                    "-D",
-                    self._data,
-                    "-h",
-                    "127.0.0.1",
-                    "-p",
-                    str(self._followed_port),
-                ),
-                *("-U", "postgres", "-X", "stream", "-c", "fast", "--no-sync", "--write-recovery-conf"),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            **self._options,
+        source = ("-h", "127.0.0.1", "-p", str(self._followed_port))
+        self._make_data_with(
+            "pg_basebackup", *source, "-X", "stream", "-c", "fast", "--no-sync", "--write-recovery-conf"
         )
-        if made.returncode != 0:
-            self.close()
-            raise RuntimeError(f"pg_basebackup of {self._programs}: {made.stdout}{made.stderr}")
 
     def _is_ready(self) -> bool:
         return super()._is_ready() or self._stands_by()

@@ -161,19 +161,16 @@ class PostgresServer:
         self.close()
 
     def _make_data(self) -> None:
-        made = subprocess.run(
-            [
-                *(self._programs / "initdb", "-D", self._data, "-U", "postgres", "-A", "trust"),
-                *("-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            **self._options,
-        )
+        options = ("-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
+        self._make_data_with("initdb", *options)
+
+    def _make_data_with(self, program: str, *options: str) -> None:
+        """Let one of PostgreSQL's programs make the data folder."""
+        command: list[str | Path] = [self._programs / program, "-D", self._data, "-U", "postgres", *options]
+        made = subprocess.run(command, capture_output=True, text=True, check=False, **self._options)
         if made.returncode != 0:
             self.close()
-            raise RuntimeError(f"initdb of {self._programs}: {made.stdout}{made.stderr}")
+            raise RuntimeError(f"{program} of {self._programs}: {made.stdout}{made.stderr}")
 
     def _is_ready(self) -> bool:
         assert self._process is not None

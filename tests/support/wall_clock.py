@@ -23,12 +23,12 @@ _PLACES: Final = (
 class WallClock:
     """A clock so much ahead of the machine's; behind it where that is negative."""
 
-    def __init__(self, folder: Path, ahead: timedelta = timedelta(0)) -> None:
-        found = _library()
+    def __init__(self, folder: Path, ahead: timedelta = timedelta(0), name: str = "clock") -> None:
+        found = find_libfaketime()
         if found is None:
             pytest.skip("another wall clock for one process needs libfaketime (Debian: apt-get install libfaketime)")
         self._library = found
-        self._file = folder / "clock"
+        self._file = folder / name
         self.set(ahead)
 
     @property
@@ -36,7 +36,7 @@ class WallClock:
         """What a process needs to live by this clock."""
         return {
             "LD_PRELOAD": str(self._library),
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # with a monotonic clock that jumps, every wait would hang
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
         }
@@ -68,7 +68,8 @@ class WallClock:
             shaking.result()
 
 
-def _library() -> Path | None:
+def find_libfaketime() -> Path | None:
+    """The library that gives a process a wall clock of its own; None where it isn't installed."""
     return next(_candidates(), None)
 
 

@@ -1,4 +1,4 @@
-"""Who claims, and how it is known that he is gone."""
+"""What tells a process from every other one, and proves that it has ended."""
 
 import os
 import subprocess
@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scheduler.service.owner import Owner, is_provably_dead
+from scheduler.service.owner import Owner
+from scheduler.service.process_mark import is_provably_dead
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.skipif(
