@@ -15,6 +15,7 @@ Key = tuple[str, str]
 
 _AT: Final = bindparam("at", type_=Instant)
 _INSTANT: Final = bindparam("instant", type_=Instant)
+_NO_REASON: Final = "canceled by hand"
 
 
 class ActionEdits:
@@ -41,8 +42,8 @@ class ActionEdits:
         return transaction.connection.execute(statement, given).rowcount == 1
 
     def cancel(self, transaction: Transaction, key: Key, reason: str | None) -> bool:
-        """Cancel an unfinished action."""
-        return self._run(transaction, self._cancel, key, reason=reason)
+        """Cancel an unfinished action; the reason is its outcome."""
+        return self._run(transaction, self._cancel, key, reason=reason or _NO_REASON)
 
     def reschedule(self, transaction: Transaction, key: Key, run_at: datetime) -> bool:
         """Move a pending or paused action, its deadline with it."""

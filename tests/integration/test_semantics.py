@@ -145,6 +145,15 @@ def test_leaving_a_visit_cancels_its_actions_and_creates_the_next_in_one_transac
     assert stage.mailed == [], "the mail of a visit left isn't sent"
 
 
+def test_what_is_canceled_without_a_reason_has_an_outcome_all_the_same(stage: Stage) -> None:
+    stage.enroll(wait("a", on("no_open", "stop", after="PT1H")))
+
+    assert stage.ts.cancel("acme:c-1:a:1:timeout:no_open")
+
+    assert stage.states() == {(1, "no_open"): "canceled"}
+    assert stage.action(1, "no_open").outcome == "canceled by hand"
+
+
 def test_reaching_stop_cancels_everything_pending(stage: Stage) -> None:
     stage.enroll(ANSWER)
     stage.ts.schedule(make_job(node_visit=1, event_type="no_open", scheduled_at=NOON + DAY))
