@@ -14,6 +14,8 @@ NO_TRANSITION: Final = "no_transition"
 UNKNOWN_CAMPAIGN: Final = "unknown_campaign"
 SENT: Final = "sent"
 FAILED: Final = "failed"
+# Of a canceled action for which nobody gave a reason.
+CANCELED_BY_HAND: Final = "canceled by hand"
 
 PAUSED: Final = "paused"
 DEFERRED: Final = "deferred"

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Text, and_, bindparam, update
 
+from scheduler.domain.outcome import CANCELED_BY_HAND
 from scheduler.store.database import Database, Transaction
 from scheduler.store.statuses import CANCELED, CLAIMED, ERROR, PAUSED, PENDING, UNFINISHED
 from scheduler.store.tables import Instant
@@ -15,7 +16,6 @@ Key = tuple[str, str]
 
 _AT: Final = bindparam("at", type_=Instant)
 _INSTANT: Final = bindparam("instant", type_=Instant)
-_NO_REASON: Final = "canceled by hand"
 
 
 class ActionEdits:
@@ -43,7 +43,7 @@ class ActionEdits:
 
     def cancel(self, transaction: Transaction, key: Key, reason: str | None) -> bool:
         """Cancel an unfinished action; the reason is its outcome."""
-        return self._run(transaction, self._cancel, key, reason=reason or _NO_REASON)
+        return self._run(transaction, self._cancel, key, reason=reason or CANCELED_BY_HAND)
 
     def reschedule(self, transaction: Transaction, key: Key, run_at: datetime) -> bool:
         """Move a pending or paused action, its deadline with it."""

@@ -192,7 +192,7 @@ LEGAL: Final[dict[Act, list[tuple[tuple[str, ...], str, tuple[Any, ...]]]]] = {
         (("enrolled", "no_open"), "paused", (FIRED, (2, "paused", None))),
     ],
     cancel: [
-        (("enrolled",), "active", ((1, "canceled", None),)),
+        (("enrolled",), "active", ((1, "canceled", "canceled by hand"),)),
         (("enrolled", "no_open"), "active", (FIRED, (2, "pending", None))),
     ],
 }

@@ -43,7 +43,7 @@ def test_only_active_campaigns_without_anything_to_come_are_stuck(stage: Stage) 
     ("end", "reason"),
     [
         (lambda ts: ts.cancel(TIMEOUT, "left the company"), "its timeout no_open was canceled (left the company)"),
-        (lambda ts: ts.cancel(TIMEOUT), "its timeout no_open was canceled (no reason given)"),
+        (lambda ts: ts.cancel(TIMEOUT), "its timeout no_open was canceled (by hand, without a reason)"),
         (
             lambda ts: ts.campaigns.process_event("acme", "opened", campaign_id="c-1"),
             "its timeout no_open was answered by an event that no transition wanted",

@@ -21,6 +21,7 @@ from scheduler.domain.explaining.explanation import (
 )
 from scheduler.domain.explaining.wording import instant_text, list_text
 from scheduler.domain.node import Edge, Node
+from scheduler.domain.outcome import CANCELED_BY_HAND
 from scheduler.domain.pausing import Pause
 from scheduler.domain.plan import CampaignPlan
 
@@ -117,7 +118,7 @@ def _why_each(node: Node, actions: Sequence[ScheduledAction]) -> Iterator[str]:
     if node.action == "send":
         mail = next((one for one in actions if one.action_type == ActionType.SEND), None)
         if mail is not None and mail.status == ActionStatus.CANCELED:
-            yield f"its mail was canceled ({mail.outcome or 'no reason given'})"
+            yield f"its mail was canceled ({_why_canceled(mail)})"
     for name in names:
         yield f"its timeout {name} {_how_it_ended(by_event.get(name))}"
     real = list_text(sorted({edge.on for edge in _real_edges(node)}), "or") if _real_edges(node) else None
@@ -126,13 +127,18 @@ def _why_each(node: Node, actions: Sequence[ScheduledAction]) -> Iterator[str]:
     yield f"only {real} can move it" if real is not None else "no event moves it, other than one that ends it"
 
 
+def _why_canceled(action: ScheduledAction) -> str:
+    reason = action.outcome
+    return "by hand, without a reason" if reason is None or reason == CANCELED_BY_HAND else reason
+
+
 def _how_it_ended(action: ScheduledAction | None) -> str:
     if action is None:
         return "was never scheduled"
     if action.status == ActionStatus.CANCELED and action.outcome == "event happened":
         return "was answered by an event that no transition wanted"
     if action.status == ActionStatus.CANCELED:
-        return f"was canceled ({action.outcome or 'no reason given'})"
+        return f"was canceled ({_why_canceled(action)})"
     if action.outcome == "event_happened":
         return "fired without effect, since an event had answered it"
     return f"fired without effect ({action.outcome or 'no outcome is known'})"

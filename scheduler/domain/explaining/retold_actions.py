@@ -32,7 +32,7 @@ _EVENT_HAPPENED: Final = "event happened"
 # What the outcome of a canceled action says; any other is the reason somebody gave.
 _CANCELED_BY: Final = {
     "campaign ended": "the campaign ended",
-    "canceled by hand": "by hand, without a reason",
+    outcome.CANCELED_BY_HAND: "by hand, without a reason",
     "campaign canceled": "by hand, with everything of the campaign",
     "node canceled": "by hand, with everything of its node",
     "removed through APScheduler": "by hand, through APScheduler",
