@@ -75,17 +75,19 @@ def listen(database: Database) -> Iterator[Ear]:
     channel = database.channel
     with translated():
         connection = database.engine.connect()
+        driver: Any = connection.connection.driver_connection
         try:
-            yield _ear(connection, channel)
+            yield _ear(connection, driver, channel)
         except psycopg.Error as error:
             raise DatabaseUnavailableError(f"{type(error).__name__}: {error}") from error
         finally:
             connection.close()
+            # What is detached is rolled back first, and left open where that fails.
+            driver.close()
 
 
-def _ear(connection: Connection, channel: str) -> Ear:
+def _ear(connection: Connection, driver: Any, channel: str) -> Ear:
     own = connection.execution_options(isolation_level="AUTOCOMMIT")
-    driver: Any = own.connection.driver_connection
     # The pool is for transactions: this one goes with its session.
     own.detach()
     if not isinstance(driver, psycopg.Connection) or is_pooled(driver):
