@@ -6,11 +6,11 @@ arrays, one per column (docs/explanation/decisions).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
+import orjson
 from sqlalchemy import (
     ColumnElement,
     Select,
@@ -31,6 +31,9 @@ from scheduler.store.tables import to_text
 
 Row = Sequence[Any]
 
+# SQLite's instants are a text of fixed width; PostgreSQL reads what orjson writes.
+_OWN_INSTANTS: Final = orjson.OPT_PASSTHROUGH_DATETIME
+
 
 class RowSource:
     """Rows with the given columns (name → SQLAlchemy type), usable as `source.table` in a statement.
@@ -40,7 +43,6 @@ class RowSource:
 
     def __init__(self, dialect_name: str, columns: Mapping[str, Any], name: str = "given") -> None:
         self.is_postgresql = dialect_name == "postgresql"
-        self._to_text = _to_postgresql if self.is_postgresql else _to_sqlite
         self._name = name
         self.table: FromClause = self._elements(columns)
         self.c: ColumnCollection[str, Any] = self.table.c
@@ -64,7 +66,9 @@ class RowSource:
 
     def bind(self, rows: Iterable[Row]) -> dict[str, Any]:
         """The parameters that make the source hold `rows`."""
-        return {self._name: json.dumps([*rows], default=self._to_text, ensure_ascii=False)}
+        given = [*rows]
+        document = orjson.dumps(given) if self.is_postgresql else orjson.dumps(given, _to_sqlite, _OWN_INSTANTS)
+        return {self._name: document.decode()}
 
 
 def look_up(
@@ -95,14 +99,6 @@ def look_up(
 
 
 def _to_sqlite(value: object) -> str:
-    return to_text(_instant(value))
-
-
-def _to_postgresql(value: object) -> str:
-    return _instant(value).astimezone(UTC).isoformat()
-
-
-def _instant(value: object) -> datetime:
     if isinstance(value, datetime):
-        return value
+        return to_text(value)
     raise TypeError(f"{value!r} can't be part of a row")

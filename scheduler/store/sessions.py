@@ -16,6 +16,8 @@ _SETTINGS: Final = {
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "10000",
+    # Instants arrive as they are used; any other zone is converted value by value.
+    "TimeZone": "UTC",
 }
 _CLIENT_CHECK: Final = {"client_connection_check_interval": "5000"}
 _CLIENT_CHECK_SINCE: Final = 140_000

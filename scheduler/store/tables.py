@@ -7,6 +7,7 @@ Every key starts with the tenant, so that the schema can be partitioned by it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
@@ -55,16 +56,24 @@ class Instant(TypeDecorator[datetime]):
             return value
         return to_text(value)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the base's
-        """The value as aware UTC."""
-        if value is None:
-            return None
-        return from_text(value) if isinstance(value, str) else value.astimezone(UTC)
+    def result_processor(self, dialect: Dialect, coltype: Any) -> Callable[[Any], datetime | None]:  # noqa: ARG002 - the base's
+        """What turns the driver's value into aware UTC: one call a value, for there are many in a batch."""
+        return _in_utc
+
+
+def _in_utc(value: Any) -> datetime | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return from_text(value)
+    in_utc: datetime = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return in_utc
 
 
 def to_text(value: datetime) -> str:
     """An instant as SQLite stores it."""
-    return value.astimezone(UTC).isoformat(sep=" ", timespec="microseconds")[:26]
+    in_utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return in_utc.isoformat(" ", "microseconds")[:26]
 
 
 def from_text(value: str) -> datetime:
