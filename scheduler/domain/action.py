@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import unquote
 
 from scheduler.domain.errors import InvalidInputError
@@ -212,3 +212,44 @@ class ScheduledAction:
     def is_finished(self) -> bool:
         """Whether its life is over."""
         return self.status not in UNFINISHED
+
+
+class UnfinishedAction(NamedTuple):
+    """What a decision needs of an action that is still to come. Instants are aware UTC."""
+
+    tenant_id: str
+    dedupe_key: str
+    campaign_id: str
+    node_id: str
+    node_visit: int
+    action_type: str
+    event_type: str
+    deadline: datetime
+    run_at: datetime
+    status: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The primary key: tenant and dedupe key."""
+        return (self.tenant_id, self.dedupe_key)
+
+
+class NewAction(NamedTuple):
+    """An action that is to be stored, `run_at` being when it is due. Instants are aware UTC."""
+
+    tenant_id: str
+    dedupe_key: str
+    campaign_id: str
+    contact_id: str
+    node_id: str
+    node_visit: int
+    action_type: str
+    event_type: str
+    deadline: datetime
+    run_at: datetime
+    status: str = ActionStatus.PENDING
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The primary key: tenant and dedupe key."""
+        return (self.tenant_id, self.dedupe_key)

@@ -72,8 +72,7 @@ def start(plan: CampaignPlan, campaign: Campaign, entered_at: datetime, now: dat
 
 def restart(plan: CampaignPlan, campaign: Campaign, entered_at: datetime, now: datetime) -> Decision:
     """A finished campaign begins again, on this plan. Its visits go on counting, so that no key is used twice."""
-    fresh = replace(
-        campaign,
+    fresh = campaign.but(
         plan_hash=plan.hash,
         status=CampaignStatus.ACTIVE,
         started_at=entered_at,
@@ -99,14 +98,14 @@ def migrate(
     """
     left = _leave(campaign, campaign.current_node_id, to_node_id, MIGRATED, now, now)
     node = plan.node(to_node_id)
-    moved = replace(
-        campaign, plan_hash=plan.hash, current_node_id=node.id, node_visit=campaign.node_visit + 1, updated_at=now
+    moved = campaign.but(
+        plan_hash=plan.hash, current_node_id=node.id, node_visit=campaign.node_visit + 1, updated_at=now
     )
     if node.action == "stop":
-        done = replace(moved, status=CampaignStatus.COMPLETED, node_entered_at=now, anchor_at=now, completed_at=now)
+        done = moved.but(status=CampaignStatus.COMPLETED, node_entered_at=now, anchor_at=now, completed_at=now)
         return Decision(done, outcome.TRANSITIONED, transitions=(left,), ends=True)
     if send_run_at is not None:
-        moved = replace(moved, channel=node.channel, mail_node_id=node.id, mail_visit=moved.node_visit)
+        moved = moved.but(channel=node.channel, mail_node_id=node.id, mail_visit=moved.node_visit)
     early = None if moved.awaits_mail else _recorded_edge(plan, node, moved)
     if early is not None:
         onward = _follow(plan, moved, *early, now)
@@ -138,8 +137,7 @@ def stop(
     if campaign.is_finished:
         return Decision(campaign, IGNORED)
     left = _leave(campaign, campaign.current_node_id, STOP_NODE, trigger, occurred_at, now, event_id=event_id)
-    stopped = replace(
-        campaign,
+    stopped = campaign.but(
         status=CampaignStatus.STOPPED,
         current_node_id=STOP_NODE,
         node_visit=campaign.node_visit + 1,
@@ -166,7 +164,7 @@ def _timeout_expired(plan: CampaignPlan, campaign: Campaign, event: TimeoutExpir
         return Decision(campaign, outcome.NO_TRANSITION)
     if event.send_run_at is not None:
         return Decision(campaign, outcome.DEFERRED, run_at=timer.delay.add_to(event.send_run_at, plan.zone))
-    fired = replace(campaign, mail_events=campaign.mail_events.fire(event.event_type))
+    fired = campaign.but(mail_events=campaign.mail_events.fire(event.event_type))
     return _enter(
         plan, fired, node.id, timer.to, event.event_type, event.deadline, now, now, dedupe_key=event.dedupe_key
     )
@@ -192,18 +190,18 @@ def _real_event(plan: CampaignPlan, campaign: Campaign, event: RealEvent, now: d
     mail_events = campaign.mail_events.record(event.event_type, occurred_at)
     if mail_events == campaign.mail_events:
         return Decision(campaign, RECORDED, answered=answered)
-    return Decision(replace(campaign, mail_events=mail_events, updated_at=now), RECORDED, answered=answered)
+    return Decision(campaign.but(mail_events=mail_events, updated_at=now), RECORDED, answered=answered)
 
 
 def _send_confirmed(plan: CampaignPlan, campaign: Campaign, event: SendConfirmed, now: datetime) -> Decision:
     if event.node_visit < campaign.first_visit:  # a mail from before the last start is none of this run's
         return Decision(campaign, outcome.SENT)
     newest = event.node_visit if campaign.sent_visit is None else max(campaign.sent_visit, event.node_visit)
-    sent = replace(campaign, sent_visit=newest, updated_at=now)
+    sent = campaign.but(sent_visit=newest, updated_at=now)
     if campaign.is_finished or event.node_visit != campaign.node_visit:
         return Decision(sent, outcome.SENT)
     sent_at = min(event.sent_at, now)
-    anchored = replace(sent, anchor_at=sent_at)
+    anchored = sent.but(anchor_at=sent_at)
     node = plan.node(campaign.current_node_id)
     early = _recorded_edge(plan, node, anchored)
     if early is not None:
@@ -224,7 +222,7 @@ def _send_failed(plan: CampaignPlan, campaign: Campaign, event: SendFailed, now:
 
 def _fail(campaign: Campaign, now: datetime, transitions: tuple[Transition, ...] = ()) -> Decision:
     """The campaign stays where it is, as `error`: a send that will never go out, or `maxTransitions` used up."""
-    failed = replace(campaign, status=CampaignStatus.ERROR, completed_at=now, updated_at=now)
+    failed = campaign.but(status=CampaignStatus.ERROR, completed_at=now, updated_at=now)
     return Decision(failed, outcome.FAILED, transitions=transitions, ends=True)
 
 
@@ -237,7 +235,7 @@ def _follow(
     now: datetime,
     event_id: str | None = None,
 ) -> Decision:
-    used = replace(campaign, mail_events=campaign.mail_events.use(event_type, occurred_at, edge.on))
+    used = campaign.but(mail_events=campaign.mail_events.use(event_type, occurred_at, edge.on))
     return _enter(plan, used, campaign.current_node_id, edge.to, edge.on, occurred_at, now, now, event_id=event_id)
 
 
@@ -265,7 +263,7 @@ def _enter(
         if early is None:
             break
         edge, event_type, at = early
-        campaign = replace(campaign, mail_events=campaign.mail_events.use(event_type, at, edge.on))
+        campaign = campaign.but(mail_events=campaign.mail_events.use(event_type, at, edge.on))
         to_node_id = edge.to
         transitions.append(_leave(campaign, node.id, to_node_id, edge.on, at, now))
     actions = () if campaign.is_finished else tuple(visit_actions(plan, campaign))
@@ -300,8 +298,7 @@ def _leave(
 
 def _arrive(plan: CampaignPlan, campaign: Campaign, node: Node, entered_at: datetime, now: datetime) -> Campaign:
     visit = campaign.node_visit + 1
-    arrived = replace(
-        campaign,
+    arrived = campaign.but(
         current_node_id=node.id,
         node_visit=visit,
         node_entered_at=entered_at,
@@ -309,20 +306,18 @@ def _arrive(plan: CampaignPlan, campaign: Campaign, node: Node, entered_at: date
         updated_at=now,
     )
     if node.action == "stop":
-        return replace(arrived, status=CampaignStatus.COMPLETED, completed_at=now)
+        return arrived.but(status=CampaignStatus.COMPLETED, completed_at=now)
     if node.action == "send":
         planned = planned_send_time(plan, campaign, node, entered_at)
-        return replace(
-            arrived,
+        return arrived.but(
             anchor_at=planned,
             channel=node.channel,
             mail_node_id=node.id,
             mail_visit=visit,
             mail_events=campaign.mail_events.of_next_mail(),
         )
-    if arrived.mail_visit is None:  # without a mail, a timeout that fired is about its own visit alone
-        return replace(arrived, mail_events=replace(campaign.mail_events, fired=()))
-    return arrived
+    # Without a mail, a timeout that fired is about its own visit alone.
+    return arrived if arrived.mail_visit is not None else arrived.but(mail_events=arrived.mail_events.forget_fired())
 
 
 def planned_send_time(plan: CampaignPlan, campaign: Campaign, node: Node, entered_at: datetime) -> datetime:
@@ -404,7 +399,7 @@ def _is_answered(node: Node, campaign: Campaign, event: TimeoutExpired) -> bool:
 
     One that the node has transitions on would have left the visit if it could: then the timeout must lead on.
     """
-    if not is_synthetic(event.event_type):  # a row from elsewhere
+    if not campaign.mail_events.first or not is_synthetic(event.event_type):  # the latter: a row from elsewhere
         return False
     counter = counter_event(event.event_type)
     in_time = [name for name, occurred_at in campaign.mail_events.first.items() if occurred_at <= event.deadline]

@@ -76,7 +76,10 @@ class Node:
 
     def timer(self, event_type: str) -> Timer | None:
         """The timer of a synthetic event, if this node has one."""
-        return next((timer for timer in self.timers if timer.event_type == event_type), None)
+        for timer in self.timers:
+            if timer.event_type == event_type:
+                return timer
+        return None
 
     def edges_on(self, event_type: str) -> tuple[Edge, ...]:
         """The transitions on an event, in the plan's order."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from scheduler.domain import machine, outcome
-from scheduler.domain.action import ActionType, ScheduledAction
+from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction, UnfinishedAction
 from scheduler.domain.campaign import Campaign
 from scheduler.domain.decision import Decision, TimeoutExpired
 from scheduler.domain.errors import SchedulerError
@@ -15,7 +15,6 @@ from scheduler.domain.outcome import Outcome
 from scheduler.domain.plan import CampaignPlan
 from scheduler.service.persist import Decided, DecisionWriter
 from scheduler.store.database import Transaction
-from scheduler.store.settlements import Completion
 from scheduler.store.stores import Stores
 
 Key = tuple[str, str]
@@ -30,7 +29,7 @@ def decide_timeouts(
     """Decide and write a batch of due timeouts; one answer per job, in their order."""
     batch = TimeoutBatch(stores, transaction, jobs)
     batch.decide()
-    stores.settlements.complete_unheld(transaction, batch.decided_early)  # before a visit that is left cancels them
+    stores.settlements.finish_unheld(transaction, batch.decided_early)  # before a visit that is left cancels them
     writer.write(transaction, batch.decided)
     return [batch.answers[job.key] for job in jobs]
 
@@ -41,38 +40,35 @@ class TimeoutBatch:
     def __init__(self, stores: Stores, transaction: Transaction, jobs: Sequence[ScheduledAction]) -> None:
         self._stores = stores
         self._transaction = transaction
-        self._jobs = jobs
+        self._jobs_of: dict[Key, list[ScheduledAction]] = defaultdict(list)
+        for job in jobs:
+            self._jobs_of[job.campaign_key].append(job)
         self.answers: dict[Key, Outcome | Exception] = {}
         self.decided: list[Decided] = []
-        self.decided_early: list[Completion] = []
+        self.decided_early: list[tuple[str, str, str]] = []
 
     def decide(self) -> None:
         """Fill `answers` (one per job), `decided` (one per campaign that changes) and `decided_early`."""
         stores, transaction = self._stores, self._transaction
-        campaigns = stores.campaigns.lock_free(transaction, (job.campaign_key for job in self._jobs))
+        campaigns = stores.campaigns.lock_free(transaction, self._jobs_of)
         self._answer_unlocked(campaigns)
         campaigns = self._without_doubtful(campaigns)
         plans = stores.plans.load(transaction, {(one.tenant_id, one.plan_hash) for one in campaigns.values()})
-        unfinished: dict[Key, list[ScheduledAction]] = defaultdict(list)
-        for action in stores.actions.unfinished(transaction, campaigns):
-            unfinished[action.campaign_key].append(action)
-        jobs_of: dict[Key, list[ScheduledAction]] = defaultdict(list)
-        for job in self._jobs:
-            if job.key not in self.answers:
-                jobs_of[job.campaign_key].append(job)
-        for key, jobs in jobs_of.items():
-            campaign = campaigns[key]
-            self._decide_campaign(campaign, plans.get((campaign.tenant_id, campaign.plan_hash)), jobs, unfinished[key])
+        unfinished: dict[Key, list[UnfinishedAction]] = defaultdict(list)
+        for action in stores.actions.to_decide(transaction, campaigns):
+            unfinished[action.tenant_id, action.campaign_id].append(action)
+        for key, campaign in campaigns.items():
+            plan = plans.get((campaign.tenant_id, campaign.plan_hash))
+            self._decide_campaign(campaign, plan, self._jobs_of[key], unfinished[key])
 
     def _answer_unlocked(self, locked: dict[Key, Campaign]) -> None:
         """Jobs whose campaign is held by somebody else wait a moment; those without a campaign end."""
-        missing = [job for job in self._jobs if job.campaign_key not in locked]
+        missing = self._jobs_of.keys() - locked.keys()
         if not missing:
             return
-        busy = self._stores.campaigns.read(self._transaction, (job.campaign_key for job in missing))
-        for job in missing:
-            known = job.campaign_key in busy
-            self.answers[job.key] = Outcome(outcome.BUSY if known else outcome.UNKNOWN_CAMPAIGN)
+        busy = self._stores.campaigns.read(self._transaction, missing)
+        for key in missing:
+            self._answer_all(key, Outcome(outcome.BUSY if key in busy else outcome.UNKNOWN_CAMPAIGN))
 
     def _without_doubtful(self, locked: dict[Key, Campaign]) -> dict[Key, Campaign]:
         """The campaigns but those whose tenant's pause is being lifted, or was since they were read: these wait."""
@@ -81,53 +77,61 @@ class TimeoutBatch:
             return locked
         surely = self._stores.pauses.hold_wide(self._transaction, (tenant_id for tenant_id, _ in held))
         doubtful = {key for key in held if key[0] not in surely}
-        self.answers.update((job.key, Outcome(outcome.BUSY)) for job in self._jobs if job.campaign_key in doubtful)
+        for key in doubtful:
+            self._answer_all(key, Outcome(outcome.BUSY))
         return {key: one for key, one in locked.items() if key not in doubtful}
+
+    def _answer_all(self, campaign: Key, answer: Outcome | Exception) -> None:
+        self.answers.update((job.key, answer) for job in self._jobs_of[campaign])
 
     def _decide_campaign(
         self,
         campaign: Campaign,
         plan: CampaignPlan | None,
         jobs: Sequence[ScheduledAction],
-        unfinished: Sequence[ScheduledAction],
+        unfinished: Sequence[UnfinishedAction],
     ) -> None:
         if plan is None:
-            error = SchedulerError(f"plan {campaign.plan_hash} of campaign {campaign.campaign_id!r} is missing")
-            self.answers.update((job.key, error) for job in jobs)
+            missing = f"plan {campaign.plan_hash} of campaign {campaign.campaign_id!r} is missing"
+            self._answer_all(campaign.key, SchedulerError(missing))
             return
         now = self._transaction.now
         asked = {job.key for job in jobs}
-        current = {action.key: action for action in unfinished}
-        for job in jobs:
-            row = current.get(job.key)
-            if row is None or row.status == "paused":
-                self.answers[job.key] = GONE
-            elif row.run_at > now:
-                self.answers[job.key] = Outcome(outcome.DEFERRED, row.run_at)
-        due = sorted(
-            (action for action in unfinished if _is_due_timeout(action, now, asked)),
-            key=lambda action: (action.deadline, action.dedupe_key),
-        )
-        send = next((one for one in unfinished if _is_send_of(one, campaign)), None)
+        self._answer_changed(asked, unfinished, now)
+        due = [action for action in unfinished if _is_due_timeout(action, now, asked)]
+        if len(due) > 1:
+            due.sort(key=lambda action: (action.deadline, action.dedupe_key))
+        send_run_at = _send_run_at(campaign, unfinished)
         for position, action in enumerate(due):
             if action.key in self.answers:
                 continue
-            decision = machine.transition(plan, campaign, _expired(action, send), now)
-            self._note(action, Outcome(decision.outcome, decision.run_at), asked)
+            decision = machine.transition(plan, campaign, _expired(action, send_run_at), now)
+            self._note(action, decision, asked)
             if decision.transitions or decision.ends:
                 self.decided.append(Decided(campaign, decision, action.dedupe_key))
                 later = [rest for rest in due[position + 1 :] if rest.key in asked]
                 self.answers.update((rest.key, _after(decision, rest)) for rest in later)
                 return
 
-    def _note(self, action: ScheduledAction, answer: Outcome, asked: set[Key]) -> None:
+    def _answer_changed(self, asked: set[Key], unfinished: Sequence[UnfinishedAction], now: datetime) -> None:
+        """Jobs that were finished, paused or moved to a later instant since they were claimed."""
+        found = {action.key: action for action in unfinished}
+        for key in asked:
+            action = found.get(key)
+            if action is None or action.status == ActionStatus.PAUSED:
+                self.answers[key] = GONE
+            elif action.run_at > now:
+                self.answers[key] = Outcome(outcome.DEFERRED, action.run_at)
+
+    def _note(self, action: UnfinishedAction, decision: Decision, asked: set[Key]) -> None:
+        answer = Outcome(decision.outcome, decision.run_at)
         if action.key in asked:
             self.answers[action.key] = answer
         elif answer.is_final:
-            self.decided_early.append(Completion(action, answer.name))
+            self.decided_early.append((*action.key, answer.name))
 
 
-def _after(decision: Decision, action: ScheduledAction) -> Outcome:
+def _after(decision: Decision, action: UnfinishedAction) -> Outcome:
     """What becomes of a timeout that was to fire after the one that moved its campaign.
 
     It was canceled with the visit it was for. One for a visit to come is judged anew, with the campaign as it is then.
@@ -136,23 +140,22 @@ def _after(decision: Decision, action: ScheduledAction) -> Outcome:
     return GONE if is_left else Outcome(outcome.BUSY, action.run_at)
 
 
-def _is_due_timeout(action: ScheduledAction, now: datetime, asked: set[Key]) -> bool:
+def _is_due_timeout(action: UnfinishedAction, now: datetime, asked: set[Key]) -> bool:
     """Due timeouts of the campaign, whoever claimed them: the earliest deadline is decided first."""
-    if action.action_type != ActionType.TIMEOUT or action.status == "paused":
+    if action.action_type != ActionType.TIMEOUT or action.status == ActionStatus.PAUSED:
         return False
-    return action.key in asked or action.run_at <= now
+    return action.run_at <= now or action.key in asked
 
 
-def _is_send_of(action: ScheduledAction, campaign: Campaign) -> bool:
-    return action.action_type == ActionType.SEND and action.node_visit == campaign.node_visit
+def _send_run_at(campaign: Campaign, unfinished: Iterable[UnfinishedAction]) -> datetime | None:
+    """When the unfinished send of the visit is due, if there is one."""
+    for action in unfinished:
+        if action.action_type == ActionType.SEND and action.node_visit == campaign.node_visit:
+            return action.run_at
+    return None
 
 
-def _expired(action: ScheduledAction, send: ScheduledAction | None) -> TimeoutExpired:
+def _expired(action: UnfinishedAction, send_run_at: datetime | None) -> TimeoutExpired:
     return TimeoutExpired(
-        event_type=action.event_type,
-        node_id=action.node_id,
-        node_visit=action.node_visit,
-        deadline=action.deadline,
-        dedupe_key=action.dedupe_key,
-        send_run_at=None if send is None else send.run_at,
+        action.event_type, action.node_id, action.node_visit, action.deadline, action.dedupe_key, send_run_at
     )

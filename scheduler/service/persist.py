@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from scheduler.domain.action import MAX_VISIT, ActionType, make_dedupe_key
+from scheduler.domain.action import MAX_VISIT, ActionType, NewAction, make_dedupe_key
 from scheduler.domain.campaign import Campaign, CampaignStatus
 from scheduler.domain.decision import Decision, PlannedAction
 from scheduler.store.database import Transaction
@@ -61,12 +61,12 @@ class DecisionWriter:
         """
         existing = self._write_new(transaction, decisions)
         while existing:
-            held = self._stores.actions.hold(transaction, map(_key, existing))
-            gone = [row for row in existing if _key(row) not in held]
+            held = self._stores.actions.hold(transaction, (row.key for row in existing))
+            gone = [row for row in existing if row.key not in held]
             inserted = self._stores.actions.insert(transaction, gone)
-            existing = [row for row in gone if _key(row) not in inserted]
+            existing = [row for row in gone if row.key not in inserted]
 
-    def _write_new(self, transaction: Transaction, decisions: Sequence[Decision]) -> list[dict[str, Any]]:
+    def _write_new(self, transaction: Transaction, decisions: Sequence[Decision]) -> list[NewAction]:
         """Transitions and new actions; returns those whose key was there already."""
         transitions = [transition for decision in decisions for transition in decision.transitions]
         self._stores.campaigns.insert_transitions(transaction, transitions)
@@ -76,9 +76,9 @@ class DecisionWriter:
         # A bulk call that kept its decisions until the commit would need memory for all of them.
         logged = decisions if is_logged("campaign.transitioned") else ()
         transaction.on_commit(partial(self._tell, triggers, logged))
-        return [] if len(inserted) == len(planned) else [row for row in planned if _key(row) not in inserted]
+        return [] if len(inserted) == len(planned) else [row for row in planned if row.key not in inserted]
 
-    def _row(self, campaign: Campaign, action: PlannedAction) -> dict[str, Any]:
+    def _row(self, campaign: Campaign, action: PlannedAction) -> NewAction:
         grace = self._grace if action.action_type == ActionType.TIMEOUT else timedelta(0)
         key = make_dedupe_key(
             campaign.tenant_id,
@@ -88,19 +88,19 @@ class DecisionWriter:
             action.action_type,
             action.event_type,
         )
-        return {
-            "tenant_id": campaign.tenant_id,
-            "dedupe_key": key,
-            "campaign_id": campaign.campaign_id,
-            "contact_id": campaign.contact_id,
-            "node_id": action.node_id,
-            "node_visit": action.node_visit,
-            "action_type": action.action_type,
-            "event_type": action.event_type,
-            "deadline": action.deadline,
-            "run_at": action.run_at or action.deadline + grace,
-            "status": action.status,
-        }
+        return NewAction(
+            campaign.tenant_id,
+            key,
+            campaign.campaign_id,
+            campaign.contact_id,
+            action.node_id,
+            action.node_visit,
+            action.action_type,
+            action.event_type,
+            action.deadline,
+            action.run_at or action.deadline + grace,
+            action.status,
+        )
 
     def _retimed(self, one: Decided) -> Iterable[tuple[Any, ...]]:
         campaign = one.decision.campaign
@@ -113,10 +113,6 @@ class DecisionWriter:
             self._metrics.transitioned(trigger, count)
         for decision in logged:
             _log_decision(decision)
-
-
-def _key(row: Mapping[str, Any]) -> tuple[str, str]:
-    return (row["tenant_id"], row["dedupe_key"])
 
 
 def _left(one: Decided) -> tuple[str, str, int, str | None]:

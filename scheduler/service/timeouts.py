@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
@@ -11,6 +11,7 @@ from scheduler.domain.action import (
     UNFINISHED,
     ActionStatus,
     ActionType,
+    NewAction,
     ScheduledAction,
     TimeoutJob,
     require_id,
@@ -246,20 +247,19 @@ class Timeouts:
         return count
 
 
-def _row(job: TimeoutJob) -> Mapping[str, Any]:
-    return {
-        "tenant_id": job.tenant_id,
-        "dedupe_key": job.dedupe_key,
-        "campaign_id": job.campaign_id,
-        "contact_id": job.contact_id,
-        "node_id": job.node_id,
-        "node_visit": job.node_visit,
-        "action_type": ActionType.TIMEOUT,
-        "event_type": job.event_type,
-        "deadline": job.scheduled_at,
-        "run_at": job.scheduled_at,
-        "status": ActionStatus.PENDING,
-    }
+def _row(job: TimeoutJob) -> NewAction:
+    return NewAction(
+        job.tenant_id,
+        job.dedupe_key,
+        job.campaign_id,
+        job.contact_id,
+        job.node_id,
+        job.node_visit,
+        ActionType.TIMEOUT,
+        job.event_type,
+        deadline=job.scheduled_at,
+        run_at=job.scheduled_at,
+    )
 
 
 def _key(job_id: str) -> Key:

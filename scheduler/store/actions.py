@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, Select, Text, and_, bindparam, func, literal_column, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
-from scheduler.domain.action import ScheduledAction
+from scheduler.domain.action import NewAction, ScheduledAction, UnfinishedAction
 from scheduler.store.database import Database, Transaction
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import UNFINISHED
@@ -18,37 +19,28 @@ from scheduler.store.tables import Instant, Tables
 
 Key = tuple[str, str]
 
-_INSERTED: Final = (
-    "tenant_id",
-    "dedupe_key",
-    "campaign_id",
-    "contact_id",
-    "node_id",
-    "node_visit",
-    "action_type",
-    "event_type",
-    "deadline",
-    "run_at",
-    "status",
-)
-
+_INSERTED: Final = NewAction._fields
+_FIELDS: Final = tuple(field.name for field in fields(ScheduledAction))
+_BY_KEY: Final = itemgetter(0, 1)
 _DATED: Final = ("created_at", "updated_at")
 # By the given clock, where there is one, as all instants are.
 _CREATED_AT: Final = func.coalesce(bindparam("created_at", type_=Instant), func.current_timestamp(), type_=Instant)
 
 
-def action_columns(tables: Tables) -> list[ColumnElement[Any]]:
-    """The columns of a `ScheduledAction`, in the order of its fields."""
+def action_columns(tables: Tables, names: Iterable[str] = _FIELDS) -> list[ColumnElement[Any]]:
+    """The columns of a `ScheduledAction`, in the order of its fields (or these of them)."""
     actions = tables.scheduled_actions.c
     columns: dict[str, ColumnElement[Any]] = {column.name: column for column in actions}
     columns["deadline"] = func.coalesce(actions.deadline, actions.run_at, type_=Instant).label("deadline")
-    return [columns[field.name] for field in fields(ScheduledAction)]
+    return [columns[name] for name in names]
 
 
 def to_action(row: Row[Any]) -> ScheduledAction:
-    """One row of `action_columns` as a value."""
+    """One row of `action_columns` as a value. Set directly: a frozen value's own way is several times as long."""
+    action = object.__new__(ScheduledAction)
     values: Sequence[Any] = row
-    return ScheduledAction(*values)
+    action.__dict__.update(zip(_FIELDS, values, strict=True), key=(values[0], values[1]))
+    return action
 
 
 class Actions:
@@ -76,6 +68,8 @@ class Actions:
             actions.status.in_(UNFINISHED),
         )
         self._unfinished = look_up(self._campaigns, self._table, self._columns, of_campaign)
+        needed = action_columns(database.tables, UnfinishedAction._fields)
+        self._to_decide = look_up(self._campaigns, self._table, needed, of_campaign)
 
     def _insert_statement(self, dialect_name: str) -> Any:
         make = postgresql.insert if dialect_name == "postgresql" else sqlite.insert
@@ -90,19 +84,18 @@ class Actions:
             .returning(actions.tenant_id, actions.dedupe_key)
         )
 
-    def insert(self, transaction: Transaction, rows: Sequence[Mapping[str, Any]]) -> set[Key]:
+    def insert(self, transaction: Transaction, rows: Sequence[NewAction]) -> set[Key]:
         """Insert what is not there yet; returns the keys that are new. A key that exists is left as it is.
 
         A twin at work on the same keys is waited for; in key order, so that two don't wait for each other.
         """
         if not rows:
             return set()
-        ordered = sorted(rows, key=lambda row: (row["tenant_id"], row["dedupe_key"]))
-        given = ([row.get(name) for name in _INSERTED] for row in ordered)
-        transaction.database.due_at(transaction, min(row["run_at"] for row in rows))
+        ordered = sorted(rows, key=_BY_KEY)
+        transaction.database.due_at(transaction, min(row.run_at for row in rows))
         clock = transaction.database.clock
-        parameters = {**self._new.bind(given), "created_at": None if clock is None else transaction.now}
-        return {(tenant, key) for tenant, key in transaction.connection.execute(self._insert, parameters)}
+        parameters = {**self._new.bind(map(tuple, ordered)), "created_at": None if clock is None else transaction.now}
+        return {(tenant, key) for tenant, key in transaction.connection.execute(self._insert, parameters).all()}
 
     def find(self, transaction: Transaction, key: Key) -> ScheduledAction | None:
         """The action of that key."""
@@ -122,7 +115,12 @@ class Actions:
     def unfinished(self, transaction: Transaction, campaigns: Iterable[Key]) -> list[ScheduledAction]:
         """Everything still to come for those campaigns."""
         rows = transaction.connection.execute(self._unfinished, self._campaigns.bind(campaigns))
-        return [to_action(row) for row in rows]
+        return [to_action(row) for row in rows.all()]
+
+    def to_decide(self, transaction: Transaction, campaigns: Iterable[Key]) -> list[UnfinishedAction]:
+        """The same, as much of it as a decision needs."""
+        rows = transaction.connection.execute(self._to_decide, self._campaigns.bind(campaigns))
+        return [UnfinishedAction._make(row) for row in rows.all()]
 
     def select(
         self,

@@ -97,10 +97,11 @@ class Settlements:
 
     def complete_unheld(self, transaction: Transaction, completions: Sequence[Completion]) -> set[Key]:
         """Finish unfinished actions whoever claimed them: only for whoever holds their campaign's lock."""
-        if not completions:
-            return set()
-        rows = [(*done.action.key, done.outcome) for done in completions]
-        return self._run(transaction, self._complete_unheld, self._over.bind(rows))
+        return self.finish_unheld(transaction, [(*done.action.key, done.outcome) for done in completions])
+
+    def finish_unheld(self, transaction: Transaction, rows: Sequence[tuple[str, str, str]]) -> set[Key]:
+        """The same for (tenant, dedupe key, outcome)."""
+        return self._run(transaction, self._complete_unheld, self._over.bind(rows)) if rows else set()
 
     def give_back(self, transaction: Transaction, owner: str, returns: Sequence[Return]) -> set[Key]:
         """Hand claims back as pending, paused or error; returns their keys. Those no longer held are left alone.
@@ -156,7 +157,8 @@ class Settlements:
             return set()
 
     def _keys_of(self, transaction: Transaction, statement: Any, rows: Sequence[tuple[Any, ...]]) -> set[Key]:
-        return {(tenant, key) for tenant, key in transaction.connection.execute(statement, self._held.bind(rows))}
+        found = transaction.connection.execute(statement, self._held.bind(rows))
+        return {(tenant, key) for tenant, key in found.all()}
 
     def _complete_as(
         self, transaction: Transaction, statement: Any, owner: str, completions: Sequence[Completion]
@@ -176,7 +178,7 @@ class Settlements:
     @staticmethod
     def _run(transaction: Transaction, statement: Any, rows: dict[str, Any]) -> set[Key]:
         changed = transaction.connection.execute(statement, {**rows, "at": transaction.now})
-        return {(tenant, key) for tenant, key in changed}
+        return {(tenant, key) for tenant, key in changed.all()}
 
     def _completing(self, given: RowSource, where: Any) -> Any:
         return (
