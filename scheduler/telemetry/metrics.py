@@ -9,6 +9,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from scheduler.domain.event import EXIT_EVENTS, MAIL_EVENTS
+from scheduler.telemetry.batch_histogram import BatchHistogram
 
 __all__ = ["CollectorRegistry", "Metrics", "event_label", "package_version"]
 
@@ -77,7 +78,7 @@ class Metrics:
         self._late_events = Counter(
             "timeout_scheduler_late_events", "events that came too late to count", registry=target
         )
-        self._lateness = Histogram(
+        self._lateness = BatchHistogram(
             "timeout_scheduler_lateness_seconds", "start of firing minus run_at", buckets=_LATENESS, registry=target
         )
         self._batch_seconds = Histogram("timeout_scheduler_batch_seconds", "time to fire one batch", registry=target)
@@ -121,8 +122,7 @@ class Metrics:
         """Note one batch: how late each of its actions was, and how long it took."""
         self._batch_size.observe(len(latenesses))
         self._batch_seconds.observe(seconds)
-        for lateness in latenesses:
-            self._lateness.observe(max(lateness, 0.0))
+        self._lateness.observe_all([max(lateness, 0.0) for lateness in latenesses])
 
     def sent(self, seconds: float) -> None:
         """Note the time one send took."""
