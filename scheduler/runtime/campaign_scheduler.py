@@ -123,6 +123,16 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
             return self._longest_sleep
         return self._longest_sleep if wait is None else min(wait, self._longest_sleep)
 
+    @property
+    def has_listeners(self) -> bool:
+        """Whether anybody is told of events."""
+        return bool(self._listeners)
+
+    def _dispatch_event(self, event: Any) -> None:
+        """Most schedulers have no listener, and there are three events an action."""
+        if self._listeners:
+            super()._dispatch_event(event)
+
     def wakeup(self) -> None:
         """Let the loop turn now."""
         if self._event is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from apscheduler.job import Job
 
@@ -16,6 +16,20 @@ class ClaimedJob(Job):  # type: ignore[misc]
     __slots__ = ("action",)
 
     action: ScheduledAction
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """A TimeoutJob's fields, made when somebody looks: the scheduling loop doesn't."""
+        action = self.action
+        return {
+            "tenant_id": action.tenant_id,
+            "campaign_id": action.campaign_id,
+            "contact_id": action.contact_id,
+            "node_id": action.node_id,
+            "event_type": action.event_type,
+            "scheduled_at": action.deadline,
+            "node_visit": action.node_visit,
+        }
 
 
 class Submitted(NamedTuple):

@@ -6,6 +6,7 @@ watchdog is fed from here, and only while the scheduling loop turns.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -21,6 +22,17 @@ _FIRST_RETRY: Final = 0.5
 _LONGEST_RETRY: Final = 5.0
 _LONGEST_SILENCE: Final = 10.0
 _IDLE: Final = 60.0
+_ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 50_000
+
+
+def calm_garbage_collector() -> None:
+    """For a process that does nothing but fire: look through what batches leave behind seldom, and never through code.
+
+    A batch makes thousands of values and no cycles. By its defaults the collector takes a fifth of firing's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS, 20, 100)
 
 
 class Daemon:
@@ -32,6 +44,7 @@ class Daemon:
 
     def run(self) -> int:
         """Fire until SIGTERM or SIGINT; returns the exit code. Waits for a database that isn't there yet."""
+        calm_garbage_collector()
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             if self._start():

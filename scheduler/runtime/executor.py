@@ -119,6 +119,8 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
 
     def _run(self, shift: Shift, batch: Batch) -> None:
         ended = self._fire_until_answered([one.job.action for one in batch], shift.stopping)
+        if not self._scheduler.has_listeners:
+            return
         results = {one.action.dedupe_key: one for one in ended}
         for one in batch:
             if one.job_id in results:

@@ -32,15 +32,6 @@ class JobMaker:
         job.func = self._fire
         job.func_ref = None
         job.args = ()
-        job.kwargs = {
-            "tenant_id": action.tenant_id,
-            "campaign_id": action.campaign_id,
-            "contact_id": action.contact_id,
-            "node_id": action.node_id,
-            "event_type": action.event_type,
-            "scheduled_at": action.deadline,
-            "node_visit": action.node_visit,
-        }
         job.trigger = _date_trigger(action.run_at)
         job.executor = self._alias if action.action_type == "timeout" else self._send_alias
         job.misfire_grace_time = None

@@ -8,7 +8,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, Text, and_, bindparam, func, literal_column, or_, select, true
+from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, func, literal_column, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.action import NewAction, ScheduledAction, UnfinishedAction
@@ -35,11 +35,10 @@ def action_columns(tables: Tables, names: Iterable[str] = _FIELDS) -> list[Colum
     return [columns[name] for name in names]
 
 
-def to_action(row: Row[Any]) -> ScheduledAction:
+def to_action(row: Sequence[Any]) -> ScheduledAction:
     """One row of `action_columns` as a value. Set directly: a frozen value's own way is several times as long."""
     action = object.__new__(ScheduledAction)
-    values: Sequence[Any] = row
-    action.__dict__.update(zip(_FIELDS, values, strict=True), key=(values[0], values[1]))
+    action.__dict__.update(zip(_FIELDS, row, strict=True), key=(row[0], row[1]))
     return action
 
 
@@ -95,7 +94,7 @@ class Actions:
         transaction.database.due_at(transaction, min(row.run_at for row in rows))
         clock = transaction.database.clock
         parameters = {**self._new.bind(map(tuple, ordered)), "created_at": None if clock is None else transaction.now}
-        return {(tenant, key) for tenant, key in transaction.connection.execute(self._insert, parameters).all()}
+        return {(tenant, key) for tenant, key in transaction.rows(self._insert, parameters)}
 
     def find(self, transaction: Transaction, key: Key) -> ScheduledAction | None:
         """The action of that key."""
@@ -104,23 +103,21 @@ class Actions:
 
     def find_many(self, transaction: Transaction, keys: Iterable[Key]) -> dict[Key, ScheduledAction]:
         """The actions of those keys that exist."""
-        found = map(to_action, transaction.connection.execute(self._find_many, self._keys.bind(keys)))
+        found = map(to_action, transaction.rows(self._find_many, self._keys.bind(keys)))
         return {action.key: action for action in found}
 
     def hold(self, transaction: Transaction, keys: Iterable[Key]) -> set[Key]:
         """Those that exist, and can't be removed until we commit. Waits for whoever is removing one."""
-        found = transaction.connection.execute(self._hold, self._keys.bind(sorted(keys)))
-        return {(tenant, key) for tenant, key in found}
+        return {(tenant, key) for tenant, key in transaction.rows(self._hold, self._keys.bind(sorted(keys)))}
 
     def unfinished(self, transaction: Transaction, campaigns: Iterable[Key]) -> list[ScheduledAction]:
         """Everything still to come for those campaigns."""
-        rows = transaction.connection.execute(self._unfinished, self._campaigns.bind(campaigns))
-        return [to_action(row) for row in rows.all()]
+        return [to_action(row) for row in transaction.rows(self._unfinished, self._campaigns.bind(campaigns))]
 
     def to_decide(self, transaction: Transaction, campaigns: Iterable[Key]) -> list[UnfinishedAction]:
         """The same, as much of it as a decision needs."""
-        rows = transaction.connection.execute(self._to_decide, self._campaigns.bind(campaigns))
-        return [UnfinishedAction._make(row) for row in rows.all()]
+        rows = transaction.rows(self._to_decide, self._campaigns.bind(campaigns))
+        return [UnfinishedAction._make(row) for row in rows]
 
     def select(
         self,
@@ -146,4 +143,4 @@ class Actions:
         if due_before is not None:
             statement = statement.where(actions.run_at <= due_before)
         statement = statement.order_by(actions.run_at, actions.tenant_id, actions.dedupe_key).limit(limit)
-        return [to_action(row) for row in transaction.connection.execute(statement)]
+        return [to_action(row) for row in transaction.rows(statement, {})]

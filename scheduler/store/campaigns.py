@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
-    Row,
     Select,
     Table,
     Text,
@@ -153,15 +152,15 @@ class Campaigns:
         wanted = sorted(set(keys))
         if not wanted:
             return {}
-        rows = transaction.connection.execute(statement, self._keys.bind(wanted))
-        return {campaign.key: campaign for campaign in map(_to_campaign, rows.all())}
+        rows = transaction.rows(statement, self._keys.bind(wanted))
+        return {campaign.key: campaign for campaign in map(_to_campaign, rows)}
 
     def insert(self, transaction: Transaction, campaigns: Sequence[Campaign]) -> set[Key]:
         """Insert those that don't exist yet; returns their keys."""
         if not campaigns:
             return set()
-        inserted = transaction.connection.execute(self._insert, self._new.bind(map(_READ_STORED, campaigns)))
-        return {(tenant, key) for tenant, key in inserted.all()}
+        rows = self._new.bind(map(_READ_STORED, campaigns))
+        return {(tenant, key) for tenant, key in transaction.rows(self._insert, rows)}
 
     def update(self, transaction: Transaction, campaigns: Sequence[Campaign]) -> None:
         """Store the new state of locked campaigns."""
@@ -215,7 +214,7 @@ def is_held(pauses: Table, tenant_id: ColumnElement[str]) -> ColumnElement[bool]
     return or_(holds(literal_column("''", Text), "all"), holds(tenant_id, "tenant"))
 
 
-def _to_campaign(row: Row[Any]) -> Campaign:
+def _to_campaign(row: Sequence[Any]) -> Campaign:
     """Set directly: a frozen value's own way is several times as long."""
     campaign = object.__new__(Campaign)
     values = campaign.__dict__

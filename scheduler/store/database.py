@@ -8,18 +8,19 @@ takes the write lock before it reads (BEGIN IMMEDIATE), so that no decision is m
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Text, bindparam, func, inspect, literal_column, select, true
+from sqlalchemy import Connection, Engine, Executable, Text, bindparam, func, inspect, literal_column, select, true
 
 from scheduler.domain.errors import DatabaseUnavailableError, InvalidInputError
 from scheduler.domain.timing import Clock, SystemClock
 from scheduler.store.errors import is_retried_at_once, translated
 from scheduler.store.foreign import Joined, adopt
-from scheduler.store.patience import Patience
+from scheduler.store.patience import Patience, PatientConnection
 from scheduler.store.sqlite import BUSY_TIMEOUT_SECONDS, begin_immediate
 from scheduler.store.tables import Instant, tables_of
 from scheduler.store.version import require_newest, version_of
@@ -80,6 +81,27 @@ class Transaction:
         if self.database.is_postgresql and not self._has_vouched:
             self._has_vouched = True
             self.connection.execute(_WRITE_NOTHING)
+
+    def rows(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """All rows of texts, numbers and instants.
+
+        On a session of our own that is in UTC they come in binary, and as the driver has them: an instant as text costs
+        both sides more than the rest of its row.
+        """
+        driver = self._driver_in_utc
+        if driver is None:
+            return self.connection.execute(statement, parameters).all()
+        driver.reads_binary = True
+        try:
+            result = self.connection.execute(statement, parameters)
+        finally:
+            driver.reads_binary = False
+        return result.cursor.fetchall()
+
+    @cached_property
+    def _driver_in_utc(self) -> PatientConnection | None:
+        driver = self.connection.connection.driver_connection
+        return driver if isinstance(driver, PatientConnection) and driver.info.timezone is UTC else None
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Call back once what was written is committed; in a caller's transaction, once our call is done."""

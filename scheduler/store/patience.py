@@ -86,6 +86,13 @@ class PatientConnection(psycopg.Connection[Any]):
 
     limit: Patience | None = None
     patience: Patience | None = None
+    reads_binary = False
+
+    def cursor(self, *arguments: Any, **options: Any) -> Any:
+        """As the driver's; with `reads_binary` its rows come in binary."""
+        if self.reads_binary and not arguments:
+            options.setdefault("binary", True)
+        return super().cursor(*arguments, **options)
 
     def wait(self, gen: PQGen[RV], *arguments: Any, **options: Any) -> RV:
         """The driver's own wait, with an end. Who says how long to wait (`notifies`) is left to the driver."""

@@ -157,8 +157,7 @@ class Settlements:
             return set()
 
     def _keys_of(self, transaction: Transaction, statement: Any, rows: Sequence[tuple[Any, ...]]) -> set[Key]:
-        found = transaction.connection.execute(statement, self._held.bind(rows))
-        return {(tenant, key) for tenant, key in found.all()}
+        return {(tenant, key) for tenant, key in transaction.rows(statement, self._held.bind(rows))}
 
     def _complete_as(
         self, transaction: Transaction, statement: Any, owner: str, completions: Sequence[Completion]
@@ -177,8 +176,7 @@ class Settlements:
 
     @staticmethod
     def _run(transaction: Transaction, statement: Any, rows: dict[str, Any]) -> set[Key]:
-        changed = transaction.connection.execute(statement, {**rows, "at": transaction.now})
-        return {(tenant, key) for tenant, key in changed.all()}
+        return {(tenant, key) for tenant, key in transaction.rows(statement, {**rows, "at": transaction.now})}
 
     def _completing(self, given: RowSource, where: Any) -> Any:
         return (
