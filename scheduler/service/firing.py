@@ -16,7 +16,7 @@ from scheduler.domain.action import ActionStatus, ScheduledAction
 from scheduler.domain.errors import SchedulerError
 from scheduler.domain.outcome import BUSY, DEFERRED, PAUSED, UNKNOWN_CAMPAIGN, Outcome
 from scheduler.service.campaigns import CampaignStateManager
-from scheduler.service.canonical_line import BUSY_DELAY, log_action
+from scheduler.service.canonical_line import BUSY_DELAY, log_action, log_actions
 from scheduler.service.deciding import GONE
 from scheduler.service.failing import Failures
 from scheduler.service.owner import Owner
@@ -216,7 +216,7 @@ class Firing:
     def _tell(self, fired: Sequence[Fired], now: datetime, seconds: float) -> None:
         """One line per action, and the metrics: after the commit, so that nothing is told that didn't happen."""
         ended: dict[tuple[str, str], int] = {}
-        logged = is_logged("action.completed")
+        settled = []
         for one in fired:
             if isinstance(one.outcome, Exception):
                 if one.returned is not None:
@@ -225,8 +225,9 @@ class Firing:
             if one.outcome.is_final:
                 label = (one.action.event_type, one.outcome.name)
                 ended[label] = ended.get(label, 0) + 1
-            if logged:
-                log_action(one.action, one.outcome.name, now, len(fired))
+            settled.append((one.action, one.outcome.name))
+        if is_logged("action.completed"):
+            log_actions(settled, now, len(fired))
         for (event_type, name), count in ended.items():
             self._metrics.ended("timeout", event_type, name, count)
         self._metrics.fired_batch([(now - one.action.run_at).total_seconds() for one in fired], seconds)

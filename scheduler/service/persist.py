@@ -14,7 +14,7 @@ from scheduler.domain.campaign import Campaign, CampaignStatus
 from scheduler.domain.decision import Decision, PlannedAction
 from scheduler.store.database import Transaction
 from scheduler.store.stores import Stores
-from scheduler.telemetry.log import emit, is_logged
+from scheduler.telemetry.log import emit_all, is_logged
 from scheduler.telemetry.metrics import Metrics
 
 
@@ -111,8 +111,7 @@ class DecisionWriter:
     def _tell(self, triggers: Mapping[str, int], logged: Iterable[Decision]) -> None:
         for trigger, count in triggers.items():
             self._metrics.transitioned(trigger, count)
-        for decision in logged:
-            _log_decision(decision)
+        emit_all(line for decision in logged for line in _lines(decision))
 
 
 def _left(one: Decided) -> tuple[str, str, int, str | None]:
@@ -136,20 +135,23 @@ def _answered(one: Decided) -> Iterable[tuple[Any, ...]]:
         yield (*campaign.key, campaign.node_visit, answer.timeout_type, answer.occurred_at)
 
 
-def _log_decision(decision: Decision) -> None:
+def _lines(decision: Decision) -> Iterable[tuple[str, dict[str, Any]]]:
     for transition in decision.transitions:
-        emit(
+        yield (
             "campaign.transitioned",
-            tenant_id=transition.tenant_id,
-            campaign_id=transition.campaign_id,
-            left_visit=transition.node_visit,
-            from_node_id=transition.from_node_id,
-            to_node_id=transition.to_node_id,
-            trigger=transition.trigger,
-            dedupe_key=transition.dedupe_key,
+            {
+                "tenant_id": transition.tenant_id,
+                "campaign_id": transition.campaign_id,
+                "left_visit": transition.node_visit,
+                "from_node_id": transition.from_node_id,
+                "to_node_id": transition.to_node_id,
+                "trigger": transition.trigger,
+                "dedupe_key": transition.dedupe_key,
+            },
         )
     if decision.ends:
         campaign = decision.campaign
-        emit(
-            "campaign.finished", tenant_id=campaign.tenant_id, campaign_id=campaign.campaign_id, status=campaign.status
+        yield (
+            "campaign.finished",
+            {"tenant_id": campaign.tenant_id, "campaign_id": campaign.campaign_id, "status": campaign.status},
         )

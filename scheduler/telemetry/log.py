@@ -6,17 +6,24 @@ Only the daemon and the command call `configure_logging`.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from functools import cache
 from typing import Any, Final, TextIO
 
 import structlog
 
+from scheduler.telemetry.line_handler import LineHandler
 from scheduler.telemetry.vocabulary import EVENTS
 
 LOGGER_NAME: Final = "timeout_scheduler"
 
+# Quotes within a JSON text are escaped, so that this is no part of a field that is text.
+_NEXT_LINE: Final = '}, {"event": '
+
+_Line = dict[str, Any]
 Renderer = Callable[[Any, str, MutableMapping[str, Any]], Any]
 
 _logger = logging.getLogger(LOGGER_NAME)
@@ -33,9 +40,23 @@ class _Rendering:
 
 def emit(event: str, **fields: Any) -> None:
     """Log one event of the vocabulary. Fields that are None are left out; none may hold contact data or a secret."""
-    level = EVENTS[event].level
-    if _logger.isEnabledFor(level):
-        _logger.log(level, "%s", _render(event, level, fields))
+    emit_all(((event, fields),))
+
+
+def emit_all(told: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Log many events with their fields, as `emit` would one after the other; one instant stands on all of them.
+
+    Where nobody but the daemon's own handler reads, the lines are rendered and written together, and no records made.
+    """
+    lines = _lines(told)
+    if not lines:
+        return
+    handler = _only_handler()
+    if handler is not None:
+        handler.write_together(_render_together([line for _, line in lines]))
+        return
+    for level, line in lines:
+        _logger.log(level, "%s", _render(line))
 
 
 def is_logged(event: str) -> bool:
@@ -43,21 +64,70 @@ def is_logged(event: str) -> bool:
     return _logger.isEnabledFor(EVENTS[event].level)
 
 
-def _render(event: str, level: int, fields: dict[str, Any]) -> str:
-    line: MutableMapping[str, Any] = {"event": event}
-    if _Rendering.stamp is not None:
-        line["level"] = logging.getLevelName(level).lower()
-        _Rendering.stamp(None, "", line)
-    line.update((name, value) for name, value in fields.items() if value is not None)
+def _lines(told: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[int, _Line]]:
+    """What anybody reads of it, with its level."""
+    instant: _Line = {}
+    beginnings: dict[str, tuple[int, _Line] | None] = {}
+    lines = []
+    for event, fields in told:
+        if event not in beginnings:
+            beginnings[event] = _beginning(event, instant)
+        beginning = beginnings[event]
+        if beginning is None:
+            continue
+        level, line = beginning[0], {**beginning[1], **fields}
+        if None in fields.values():
+            line = {name: value for name, value in line.items() if value is not None}
+        lines.append((level, line))
+    return lines
+
+
+def _beginning(event: str, instant: _Line) -> tuple[int, _Line] | None:
+    """Level and first fields of every line of this event, None where nobody reads it; fills in `instant` once."""
+    level = EVENTS[event].level
+    if not _logger.isEnabledFor(level):
+        return None
+    if _Rendering.stamp is None:
+        return level, {"event": event}
+    if not instant:
+        _Rendering.stamp(None, "", instant)
+    return level, {"event": event, "level": logging.getLevelName(level).lower(), **instant}
+
+
+def _render(line: _Line) -> str:
     return str(_Rendering.renderer(None, "", line))
+
+
+def _render_together(lines: Sequence[_Line]) -> str:
+    """The text of all lines, each with its end."""
+    if isinstance(_Rendering.renderer, structlog.processors.JSONRenderer):
+        # One call for one JSON array, cut where a line follows a line; that text may also stand within a line.
+        array = str(_Rendering.renderer(None, "", lines))  # type: ignore[arg-type]
+        if array.count(_NEXT_LINE) == len(lines) - 1:
+            return array[1:-1].replace(_NEXT_LINE, '}\n{"event": ') + "\n"
+    return "".join([_render(line) + "\n" for line in lines])
+
+
+def _only_handler() -> LineHandler | None:
+    """The daemon's handler, if what it writes is all that becomes of a line: nobody else listens, nothing filters."""
+    handlers = [
+        one for one in (*_logger.handlers, *logging.getLogger().handlers) if type(one) is not logging.NullHandler
+    ]
+    if len(handlers) != 1 or not _logger.propagate or logging.getLogRecordFactory() is not logging.LogRecord:
+        return None
+    handler = handlers[0]
+    if not isinstance(handler, LineHandler) or not isinstance(handler.formatter, _OneFormat):
+        return None
+    is_plain = not _logger.filters and not handler.filters and handler.level == logging.NOTSET
+    return handler if is_plain else None
 
 
 def configure_logging(level: str, log_format: str, stream: TextIO | None = None) -> None:
     """Send every line of the process to `stream` (standard error): for people, or as JSON for machines."""
     target = stream or sys.stderr
-    handler = logging.StreamHandler(target)
+    handler = LineHandler(target)
     if log_format == "json":
-        _Rendering.renderer = structlog.processors.JSONRenderer(sort_keys=False)
+        _Rendering.renderer = structlog.processors.JSONRenderer(serializer=_to_json)
     else:
         _Rendering.renderer = structlog.dev.ConsoleRenderer(colors=target.isatty(), pad_event_to=24)
     _Rendering.stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -86,3 +156,13 @@ class _OneFormat(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
         return str(_Rendering.renderer(None, "", line))
+
+
+def _to_json(value: Any, *, default: Callable[[Any], Any]) -> str:
+    """As json.dumps, which makes an encoder each time."""
+    return _encoder(default).encode(value)
+
+
+@cache
+def _encoder(default: Callable[[Any], Any]) -> json.JSONEncoder:
+    return json.JSONEncoder(default=default, check_circular=False)
