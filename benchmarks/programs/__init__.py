@@ -1,0 +1,1 @@
+"""Programs that are measured. Each takes a job as JSON, says `ready`, waits for a line, and goes."""

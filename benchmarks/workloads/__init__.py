@@ -1,0 +1,14 @@
+"""What contenders are given to do."""
+
+from benchmarks.session import Workload
+from benchmarks.workloads.crash import Crash
+from benchmarks.workloads.depth import Depth
+from benchmarks.workloads.fairness import Fairness
+from benchmarks.workloads.fire import Fire
+from benchmarks.workloads.idle import Idle
+from benchmarks.workloads.lateness import Lateness
+from benchmarks.workloads.schedule import Schedule
+
+WORKLOADS: tuple[Workload, ...] = (Fire(), Schedule(), Lateness(), Depth(), Crash(), Idle(), Fairness())
+
+__all__ = ["WORKLOADS"]

@@ -1,0 +1,80 @@
+"""How long after its instant a timeout's effect is committed, while a steady number of them falls due per second."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from benchmarks.campaigns import steady
+from benchmarks.contenders import Contender, Kind
+from benchmarks.options import Options
+from benchmarks.program import ProgramError
+from benchmarks.reading import COMMITTED, Reader, verify_fired
+from benchmarks.results import Distribution, Metric
+from benchmarks.samples import curve, percentile
+from benchmarks.session import Session
+from benchmarks.workloads.draining import ready, until, wait_drained
+from scheduler.domain.timing import SystemClock
+
+RATES: Final = (200, 2000)
+# What only this project is asked for.
+_HARD: Final = 2000
+_HARD_SHARE: Final = 0.5
+_LEAD: Final = timedelta(seconds=8)
+
+_LATENESS: Final = f"""
+SELECT extract(epoch FROM {COMMITTED} - action.run_at)::float8 * 1000
+FROM campaign_transitions AS moved JOIN scheduled_actions AS action USING (tenant_id, dedupe_key)
+WHERE moved.node_visit = 1
+"""  # noqa: S608 - a constant
+
+
+class Lateness:
+    """The seconds asked for are divided among the rounds; percentiles are of each round, the curve of all together."""
+
+    name = "lateness"
+
+    def rounds(self, _contender: Contender, options: Options) -> int:
+        """All."""
+        return options.rounds
+
+    def reason_to_skip(self, _contender: Contender, _options: Options) -> str | None:
+        """Nobody."""
+        return None
+
+    def run(self, contender: Contender, session: Session) -> None:
+        """At each rate."""
+        for rate in RATES:
+            if rate < _HARD or contender.kind is Kind.OURS:
+                share = _HARD_SHARE if rate == _HARD else 1.0
+                self._run(contender, session, rate, session.options.lateness_seconds / session.options.rounds * share)
+
+    def _run(self, contender: Contender, session: Session, rate: int, seconds: float) -> None:
+        count = int(rate * seconds)
+        due_at = SystemClock().now() + _LEAD
+        with (
+            session.stage.new_place(contender, lambda: [steady(count, due_at, rate)]) as place,
+            ready(contender, place) as programs,
+            Reader(place.url) as reader,
+        ):
+            for program in programs:
+                program.go()
+            if reader.now() > due_at:
+                raise ProgramError(f"{contender.label} wasn't ready {_LEAD.total_seconds():.0f} s after it was asked")
+            until(reader, due_at + timedelta(seconds=seconds))
+            wait_drained(reader, programs)
+            verify_fired(reader, count, count)
+            late = [row[0] for row in reader.rows(_LATENESS)]
+        for share, digits in ((0.5, "p50"), (0.99, "p99"), (1.0, "most")):
+            metric = Metric(f"{digits} at {rate:,}/s", "ms", digits=1, more_is_better=False)
+            session.results.add(self.name, contender.key, metric, percentile(late, share))
+        self._keep(contender, session, f"{rate:,}/s", late)
+
+    def _keep(self, contender: Contender, session: Session, name: str, late: list[float]) -> None:
+        """The curve of all rounds so far in place of the one before."""
+        pooled = session.samples.setdefault((self.name, contender.key, name), [])
+        pooled += late
+        others = session.results.distributions
+        mine = Distribution(self.name, contender.key, name, "ms", len(pooled), curve(pooled))
+        kept = [one for one in others if (one.workload, one.contender, one.name) != (self.name, contender.key, name)]
+        others[:] = [*kept, mine]
