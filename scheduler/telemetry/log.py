@@ -129,7 +129,8 @@ def configure_logging(level: str, log_format: str, stream: TextIO | None = None)
     if log_format == "json":
         _Rendering.renderer = structlog.processors.JSONRenderer(serializer=_to_json)
     else:
-        _Rendering.renderer = structlog.dev.ConsoleRenderer(colors=target.isatty(), pad_event_to=24)
+        # The width has another name in older versions of structlog.
+        _Rendering.renderer = structlog.dev.ConsoleRenderer(24, colors=target.isatty())
     _Rendering.stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     handler.setFormatter(_OneFormat())
     root = logging.getLogger()
