@@ -10,15 +10,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
+import psycopg
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 
 from scheduler.domain.errors import InvalidInputError
 from scheduler.store import sqlite
 from scheduler.store.errors import OUTAGE_SQLSTATES
 from scheduler.store.hosts import has_several_hosts, read_url
-from scheduler.store.patience import NoAnswerError, Patience, PatientConnection, limit_again
+from scheduler.store.patience import NoAnswerError, Patience, PatientConnection, is_doubtful, limit_again
 from scheduler.store.sessions import prepare_session
 
 _KEEPALIVES: Final = {
@@ -109,7 +110,6 @@ def create_database_engine(
         isolation_level=_ISOLATION,
         pool_size=pool_size,
         max_overflow=10,
-        pool_pre_ping=True,
         pool_use_lifo=True,
         pool_recycle=1800,
         hide_parameters=True,
@@ -125,10 +125,23 @@ def create_database_engine(
             raise
         return connection
 
+    def look_at(connection: Any, _record: object, _fairy: object) -> None:
+        # In place of a ping at every use, which is a round trip.
+        if is_doubtful(connection) and not _answers(engine, connection):
+            raise InvalidatePoolError
+
     event.listen(engine, "do_connect", connect)
+    event.listen(engine, "checkout", look_at)
     event.listen(engine, "checkin", limit_again)
     event.listen(engine, "handle_error", _replace_connections)
     return engine
+
+
+def _answers(engine: Engine, connection: Any) -> bool:
+    try:
+        return engine.dialect.do_ping(connection)
+    except psycopg.Error:
+        return False
 
 
 def _with_an_end(options: dict[str, Any], patience: Patience) -> dict[str, Any]:

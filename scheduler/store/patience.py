@@ -24,6 +24,8 @@ from sqlalchemy import Connection
 _POLLED: Final = {Wait.R: select.POLLIN, Wait.W: select.POLLOUT, Wait.RW: select.POLLIN | select.POLLOUT}
 # The driver's own: how soon the main thread sees a signal that another thread was given.
 _INTERVAL_SECONDS: Final = 0.1
+# A connection in constant use is sound, as far as anybody can tell.
+_UNDOUBTED_SECONDS: Final = 1.0
 _READY: Final = {select.POLLIN: Ready.R, select.POLLOUT: Ready.W, select.POLLIN | select.POLLOUT: Ready.RW}
 
 
@@ -43,6 +45,7 @@ class Patience:
     def adopt(self, connection: PatientConnection) -> None:
         """From now on this connection waits so, and is let go of in a forked child."""
         connection.limit = connection.patience = self
+        connection.idle_since = monotonic()
         self._connections.add(connection)
 
     def forget_parent(self) -> None:
@@ -87,6 +90,7 @@ class PatientConnection(psycopg.Connection[Any]):
     limit: Patience | None = None
     patience: Patience | None = None
     reads_binary = False
+    idle_since = 0.0
 
     def cursor(self, *arguments: Any, **options: Any) -> Any:
         """As the driver's; with `reads_binary` its rows come in binary."""
@@ -106,6 +110,18 @@ class PatientConnection(psycopg.Connection[Any]):
             raise
 
 
+def is_doubtful(connection: PatientConnection) -> bool:
+    """Whether a pooled connection has to be tried before it is used.
+
+    It was idle for a while, or something came meanwhile: mostly the server's goodbye, or its host's end.
+    """
+    if connection.closed or monotonic() - connection.idle_since > _UNDOUBTED_SECONDS:
+        return True
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def wait_without_end(connection: Connection) -> None:
     """Until it is back in its pool this connection waits for as long as an answer takes: for migrations."""
     driver = connection.connection.driver_connection
@@ -117,6 +133,7 @@ def limit_again(dbapi_connection: object, _record: object) -> None:
     """The connection is back in its pool (an event of SQLAlchemy): its next user waits within the limit."""
     if isinstance(dbapi_connection, PatientConnection):
         dbapi_connection.patience = dbapi_connection.limit
+        dbapi_connection.idle_since = monotonic()
 
 
 def _drive(generator: PQGen[RV], socket: int, patience: Patience) -> RV:

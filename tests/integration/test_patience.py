@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic
-from typing import Any, cast
+from typing import cast
 
 import psutil
 import psycopg
@@ -70,8 +70,8 @@ class Backends:
         self._stopped = []
 
 
-def driver_of(connection: Connection) -> psycopg.Connection[Any]:
-    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+def driver_of(connection: Connection) -> PatientConnection:
+    return cast("PatientConnection", connection.connection.driver_connection)
 
 
 def execute(connection: Connection) -> None:
@@ -113,7 +113,9 @@ def test_a_round_trip_without_an_answer_ends_and_its_connection_is_never_used_ag
 
 def test_an_idle_connection_without_an_answer_is_replaced_before_it_is_used(engine: Engine, backends: Backends) -> None:
     with engine.connect() as connection:
+        driver = driver_of(connection)
         stopped = backends.stop(connection)
+    driver.idle_since -= 2
 
     with engine.connect() as connection:
         assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() != stopped
