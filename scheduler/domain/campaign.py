@@ -59,7 +59,7 @@ class MailEvents:
 
     def fire(self, event_type: str) -> MailEvents:
         """With a timeout that led to a transition."""
-        return self if event_type in self.fired else replace(self, fired=(*self.fired, event_type))
+        return self if event_type in self.fired else MailEvents(self.first, self.used, (*self.fired, event_type))
 
     def forget_fired(self) -> MailEvents:
         """Without the timeouts that led to a transition."""

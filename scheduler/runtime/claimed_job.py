@@ -13,13 +13,16 @@ from scheduler.domain.action import ScheduledAction
 class ClaimedJob(Job):  # type: ignore[misc]
     """A claimed action as APScheduler hands it over."""
 
-    __slots__ = ("action",)
+    __slots__ = ("_changed_kwargs", "action")
 
     action: ScheduledAction
+    _changed_kwargs: dict[str, Any]
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """A TimeoutJob's fields, made when somebody looks: the scheduling loop doesn't."""
+        if hasattr(self, "_changed_kwargs"):
+            return self._changed_kwargs
         action = self.action
         return {
             "tenant_id": action.tenant_id,
@@ -30,6 +33,11 @@ class ClaimedJob(Job):  # type: ignore[misc]
             "scheduled_at": action.deadline,
             "node_visit": action.node_visit,
         }
+
+    @kwargs.setter
+    def kwargs(self, changed: dict[str, Any]) -> None:
+        """For `Job._modify`; the job store refuses what it can't keep."""
+        self._changed_kwargs = changed
 
 
 class Submitted(NamedTuple):

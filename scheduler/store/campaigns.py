@@ -93,17 +93,18 @@ class Campaigns:
     def _select_statement(self, *, lock: bool = False, skip_locked: bool = False) -> Select[Any]:
         """Locks are taken in the order of the given keys, which `_load` sorts."""
         campaigns = self._table.c
+        contacts = self._contacts.c
+        of_contact = and_(contacts.tenant_id == campaigns.tenant_id, contacts.contact_id == campaigns.contact_id)
         beside = {
-            "timezone": _of_contact(self._contacts, self._table, self._contacts.c.timezone).label("timezone"),
-            "is_suppressed": _of_contact(
-                self._contacts, self._table, self._contacts.c.suppressed_at.is_not(None)
-            ).label("is_suppressed"),
+            "timezone": contacts.timezone,
+            "is_suppressed": contacts.suppressed_at.is_not(None).label("is_suppressed"),
             "is_held": is_held(self._pauses, campaigns.tenant_id).label("is_held"),
         }
         stored = {**beside, **{column.name: column for column in campaigns}}
         of_key = and_(campaigns.tenant_id == self._keys.c.tenant_id, campaigns.campaign_id == self._keys.c.campaign_id)
         columns = [stored[name] for name in _FIELDS]
-        return look_up(self._keys, self._table, columns, of_key, lock=lock, skip_locked=skip_locked)
+        contact = (self._contacts, of_contact)
+        return look_up(self._keys, self._table, columns, of_key, lock=lock, skip_locked=skip_locked, beside=contact)
 
     def _insert_statement(self, dialect_name: str) -> Any:
         make = postgresql.insert if dialect_name == "postgresql" else sqlite.insert
@@ -189,15 +190,6 @@ class Campaigns:
         )
         rows = transaction.connection.execute(statement, {"tenant": key[0], "campaign": key[1]})
         return [Transition(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's documented accessor
-
-
-def _of_contact(contacts: Table, campaigns: Table, wanted: ColumnElement[Any]) -> Any:
-    """What is known of the campaign's contact; NULL where nothing is."""
-    return (
-        select(wanted)
-        .where(contacts.c.tenant_id == campaigns.c.tenant_id, contacts.c.contact_id == campaigns.c.contact_id)
-        .scalar_subquery()
-    )
 
 
 def is_held(pauses: Table, tenant_id: ColumnElement[str]) -> ColumnElement[bool]:

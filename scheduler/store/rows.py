@@ -80,20 +80,24 @@ def look_up(
     lock: bool = False,
     skip_locked: bool = False,
     for_share: bool = False,
+    beside: tuple[Table, ColumnElement[bool]] | None = None,
 ) -> Select[Any]:
     """For each given row, the rows of `table` that match it: always through the index that `where` names.
 
     `lock` locks them until commit, in the order of the given rows; `skip_locked` leaves out what others have locked.
-    `for_share` locks them against deletion alone, for many at once.
+    `for_share` locks them against deletion alone, for many at once. `beside` is a table with at most one row for each,
+    by its primary key, which isn't locked.
 
     PostgreSQL would rather hash a whole partial index when its statistics lag behind a load of rows; OFFSET 0 keeps
     the lateral query what it is. SQLite has no LATERAL, and joins in the order it is given.
     """
     if not source.is_postgresql:
-        return select(*columns).select_from(source.table.join(table, where))
-    inner = select(*columns).select_from(table).where(where).offset(literal_column("0"))
+        joined = source.table.join(table, where)
+        return select(*columns).select_from(joined if beside is None else joined.outerjoin(*beside))
+    looked_up = table if beside is None else table.outerjoin(*beside)
+    inner = select(*columns).select_from(looked_up).where(where).offset(literal_column("0"))
     if lock:
-        inner = inner.with_for_update(skip_locked=skip_locked, read=for_share, key_share=for_share)
+        inner = inner.with_for_update(of=table, skip_locked=skip_locked, read=for_share, key_share=for_share)
     found = inner.lateral("found")
     return select(*found.c).select_from(source.table.join(found, true()))
 
