@@ -25,7 +25,7 @@ from scheduler.telemetry import line_handler
 from scheduler.telemetry.log import LOGGER_NAME, _Rendering, configure_logging, emit, emit_all
 
 NOON: Final = "2026-03-02T12:00:00.000001Z"
-NAMES: Final = ["tenant_id", "campaign_id", "outcome", "lateness_seconds", "batch", "naïve name", "logger"]
+NAMES: Final = ["tenant_id", "campaign_id", "outcome", "lateness_seconds", "batch", "naïve name"]
 Told = list[tuple[str, dict[str, Any]]]
 
 _plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.datetimes()
