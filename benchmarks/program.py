@@ -81,8 +81,10 @@ class Program:
         return float(times.user + times.system)
 
     def memory_megabytes(self) -> float:
-        """What it holds in memory now (RSS)."""
-        return float(self._observed.memory_info().rss) / 2**20
+        """What it holds in memory now (RSS); 0 when it ended."""
+        with suppress(psutil.NoSuchProcess):
+            return float(self._observed.memory_info().rss) / 2**20
+        return 0.0
 
     def kill9(self) -> None:
         """No time for anything."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import psycopg
+
 from benchmarks.contenders import Contender
 from benchmarks.program import ProgramError
 from benchmarks.reading import WrongEffectsError
@@ -54,7 +56,7 @@ def _run_once(session: Session, workload: Workload, contender: Contender, number
     before = {id(one): len(one.values) for one in session.results.measurements}
     try:
         workload.run(contender, session)
-    except (WrongEffectsError, ProgramError, AssertionError) as error:
+    except (WrongEffectsError, ProgramError, AssertionError, OSError, psycopg.Error) as error:
         out.add(contender.key)
         session.results.wrong.append(Note(workload.name, contender.key, str(error)[-_LONGEST_NOTE:]))
         print(f"{workload.name:<9} {contender.label}: FAILED: {error}", flush=True)

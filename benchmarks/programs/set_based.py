@@ -34,12 +34,13 @@ FROM unnest(%(tenants)s::text[], %(campaigns)s::text[]) AS wanted (tenant_id, ca
 JOIN contact_campaigns AS campaign USING (tenant_id, campaign_id)
 ORDER BY 1, 2 FOR UPDATE OF campaign
 """
+# `|| ''`: or the planner would rather walk all that is claimed, of which it expects one row, for each row of the batch.
 _COMPLETE: Final = """
 UPDATE scheduled_actions AS action
 SET status = 'completed', outcome = 'transitioned', claimed_until = NULL, updated_at = now(), finished_at = now()
 FROM unnest(%(tenants)s::text[], %(keys)s::text[]) AS wanted (tenant_id, dedupe_key)
 WHERE action.tenant_id = wanted.tenant_id AND action.dedupe_key = wanted.dedupe_key
-    AND action.status = 'claimed' AND action.claimed_by = %(owner)s
+    AND action.status || '' = 'claimed' AND action.claimed_by = %(owner)s
 """
 _MOVE: Final = """
 UPDATE contact_campaigns AS campaign

@@ -79,7 +79,7 @@ def lateness(results: Results, plot: Any) -> Any:
 
 
 def depth(results: Results, plot: Any) -> Any:
-    """Flat is what is wanted."""
+    """Each by its own rate at the least depth: flat is what is wanted."""
     found = [one for one in results.measurements if one.workload == "depth" and one.metric.name.startswith("fired")]
     if not found:
         return None
@@ -89,8 +89,9 @@ def depth(results: Results, plot: Any) -> Any:
         _line_with_range(axes, points, results.label(key))
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
+    axes.axhline(1, color="#444444", linewidth=0.6)
     axes.set_xlabel("pending timeouts beside the due ones, log scale")
-    axes.set_ylabel("fired per second")
+    axes.set_ylabel("fired per second, by the rate at the least depth")
     axes.set_title("Firing beside more and more that isn't due", loc="left")
     axes.legend(fontsize=8, frameon=False)
     _tidy(axes)
@@ -119,9 +120,10 @@ def crash(results: Results, plot: Any) -> Any:
 
 def _line_with_range(axes: Any, points: list[Measurement], label: str) -> None:
     places = [one.metric.at for one in points]
-    medians = [one.series.median for one in points]
-    lows = [one.series.median - one.series.low for one in points]
-    highs = [one.series.high - one.series.median for one in points]
+    least = points[0].series.median
+    medians = [one.series.median / least for one in points]
+    lows = [(one.series.median - one.series.low) / least for one in points]
+    highs = [(one.series.high - one.series.median) / least for one in points]
     axes.errorbar(places, medians, yerr=[lows, highs], label=label, marker="o", capsize=3, linewidth=1.6)
 
 

@@ -12,7 +12,7 @@ from benchmarks import parts
 from benchmarks.options import Options
 from benchmarks.program import CHECKOUT
 from benchmarks.report.charts import CHARTS
-from benchmarks.results import Described, Measurement, Metric, Results
+from benchmarks.results import Described, Metric, Results
 
 TITLES: Final = {
     "fire": ("Firing", "All due at once: timeouts fired per second, from the start to the last commit."),
@@ -49,7 +49,7 @@ def write_report(results: Results, options: Options) -> None:
     raw = options.output.with_suffix(".json")
     results.write(raw)
     charts, complaint = _draw(raw, folder / "charts")
-    options.output.write_text("\n".join(_lines(results, charts, complaint)) + "\n", "utf-8")
+    options.output.write_text("\n".join(report_lines(results, charts, complaint)) + "\n", "utf-8")
 
 
 def _draw(raw: Path, folder: Path) -> tuple[list[str], str | None]:
@@ -65,13 +65,15 @@ def _draw(raw: Path, folder: Path) -> tuple[list[str], str | None]:
     return done.stdout.split(), None
 
 
-def _lines(results: Results, charts: list[str], complaint: str | None) -> Iterator[str]:
+def report_lines(results: Results, charts: list[str], complaint: str | None) -> Iterator[str]:
+    """The report, line by line; `complaint` is why there are no charts."""
     yield "# Results"
     yield ""
     yield (
         "Written by `python -m benchmarks`. Every figure is the median of interleaved rounds, with the least and the "
         "most in brackets; ratios are medians of the ratios within each round. After every run the effects in the "
-        "database were counted, and had to be exactly right."
+        "database were counted, and had to be exactly right. Each run starts on a fresh copy of a database: "
+        "PostgreSQL's buffers are cold, the system's file cache is warm, alike for all."
     )
     yield from _wrong(results)
     yield ""
@@ -155,13 +157,8 @@ def _noise(results: Results, workload: str, metrics: list[Metric]) -> Iterator[s
         ]
         if pairs:
             yield f"* {metric.name}: the noise is larger than the difference of {'; of '.join(pairs)}."
-        yield from _depths(metric, found)
-
-
-def _depths(metric: Metric, found: list[Measurement]) -> Iterator[str]:
-    """What was measured once only can't be told from noise."""
-    if metric.at and not found:
-        yield f"* {metric.name}: one round, so nothing is said about noise."
+    if all(len(one.values) < _ENOUGH for one in results.measurements if one.workload == workload):
+        yield "* Measured once: nothing is known of the noise."
 
 
 def _left_out(results: Results, workload: str) -> Iterator[str]:

@@ -50,8 +50,9 @@ class Depth:
             Metric(f"fired, {where}", "timeouts/s", has_ratio=True, at=depth),
             due / drained.last,
         )
-        memory = Metric(f"memory, {where}", "MB", more_is_better=False, at=depth)
-        add(self.name, contender.key, memory, drained.megabytes)
+        if drained.megabytes:
+            memory = Metric(f"memory, {where}", "MB", more_is_better=False, at=depth)
+            add(self.name, contender.key, memory, drained.megabytes)
         if contender.kind is Kind.OURS:
             with session.stage.place(contender, name, lambda: cohorts) as place:
                 answer = contender.ask(place, "claim", limit=_BATCH)

@@ -22,7 +22,7 @@ _GLANCE_AT_FILE: Final = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """Seconds from "go" to the first and the last commit, and the memory of the largest process."""
+    """Seconds from "go" to the first and the last commit, and the memory of the largest process (0: it is gone)."""
 
     first: float
     last: float

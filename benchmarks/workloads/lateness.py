@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from benchmarks.campaigns import steady
+from benchmarks.campaigns import Cohort, steady
 from benchmarks.contenders import Contender, Kind
 from benchmarks.options import Options
 from benchmarks.program import ProgramError
@@ -20,17 +20,22 @@ RATES: Final = (200, 2000)
 # What only this project is asked for.
 _HARD: Final = 2000
 _HARD_SHARE: Final = 0.5
-_LEAD: Final = timedelta(seconds=8)
+# Enough to fill every queue and start every program; more of it where the machine is slow.
+_LEADS: Final = (timedelta(seconds=8), timedelta(seconds=24))
+_WARM_UP_SECONDS: Final = 2.0
 
 _LATENESS: Final = f"""
 SELECT extract(epoch FROM {COMMITTED} - action.run_at)::float8 * 1000
 FROM campaign_transitions AS moved JOIN scheduled_actions AS action USING (tenant_id, dedupe_key)
-WHERE moved.node_visit = 1
+WHERE moved.node_visit = 1 AND moved.tenant_id LIKE 'tenant-%'
 """  # noqa: S608 - a constant
 
 
 class Lateness:
-    """The seconds asked for are divided among the rounds; percentiles are of each round, the curve of all together."""
+    """The seconds asked for are divided among the rounds; percentiles are of each round, the curve of all together.
+
+    Before what counts, two seconds of the same load let everybody's connections, plans and caches become warm.
+    """
 
     name = "lateness"
 
@@ -50,25 +55,41 @@ class Lateness:
                 self._run(contender, session, rate, session.options.lateness_seconds / session.options.rounds * share)
 
     def _run(self, contender: Contender, session: Session, rate: int, seconds: float) -> None:
-        count = int(rate * seconds)
-        due_at = SystemClock().now() + _LEAD
+        for lead in _LEADS:
+            late = self._measure(contender, session, rate, seconds, lead)
+            if late:
+                break
+        else:
+            raise ProgramError(f"{contender.label} wasn't ready {_LEADS[-1].total_seconds():.0f} s after it was asked")
+        for share, digits in ((0.5, "p50"), (0.99, "p99"), (1.0, "most")):
+            metric = Metric(f"{digits} at {rate:,}/s", "ms", digits=1, more_is_better=False)
+            session.results.add(self.name, contender.key, metric, percentile(late, share))
+        self._keep(contender, session, f"{rate:,}/s", late)
+
+    def _measure(
+        self, contender: Contender, session: Session, rate: int, seconds: float, lead: timedelta
+    ) -> list[float]:
+        """Milliseconds of each; none when the contender wasn't ready in time."""
+        count, warm = int(rate * seconds), int(rate * _WARM_UP_SECONDS)
+        begins_at = SystemClock().now() + lead
+        counts_from = begins_at + timedelta(seconds=_WARM_UP_SECONDS)
+
+        def cohorts() -> list[Cohort]:
+            return [steady(warm, begins_at, rate, tenant="warm"), steady(count, counts_from, rate)]
+
         with (
-            session.stage.new_place(contender, lambda: [steady(count, due_at, rate)]) as place,
+            session.stage.new_place(contender, cohorts) as place,
             ready(contender, place) as programs,
             Reader(place.url) as reader,
         ):
             for program in programs:
                 program.go()
-            if reader.now() > due_at:
-                raise ProgramError(f"{contender.label} wasn't ready {_LEAD.total_seconds():.0f} s after it was asked")
-            until(reader, due_at + timedelta(seconds=seconds))
+            if reader.now() > begins_at:
+                return []
+            until(reader, counts_from + timedelta(seconds=seconds))
             wait_drained(reader, programs)
-            verify_fired(reader, count, count)
-            late = [row[0] for row in reader.rows(_LATENESS)]
-        for share, digits in ((0.5, "p50"), (0.99, "p99"), (1.0, "most")):
-            metric = Metric(f"{digits} at {rate:,}/s", "ms", digits=1, more_is_better=False)
-            session.results.add(self.name, contender.key, metric, percentile(late, share))
-        self._keep(contender, session, f"{rate:,}/s", late)
+            verify_fired(reader, count + warm, count + warm)
+            return [row[0] for row in reader.rows(_LATENESS)]
 
     def _keep(self, contender: Contender, session: Session, name: str, late: list[float]) -> None:
         """The curve of all rounds so far in place of the one before."""
