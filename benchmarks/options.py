@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from benchmarks.program import CHECKOUT
 
+# What one tenant is behind with, for each campaign of the size: enough to last for a while.
+_BACKLOG: Final = 7.5
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -53,7 +56,9 @@ def parse(
     parser.add_argument("--workloads", help=f"some of {','.join(workloads)}, with commas")
     parser.add_argument("--contenders", help=f"some of {','.join(contenders)}, with commas")
     parser.add_argument("--rounds", type=int, help="interleaved runs of each contender; 5")
-    parser.add_argument("--size", type=int, help="campaigns of the fastest contender; 20000")
+    parser.add_argument(
+        "--size", type=int, help="campaigns of the fastest contender; 20000. The backlog of `fairness` goes with it"
+    )
     parser.add_argument("--lateness-seconds", type=float, help="of steady load per contender, all rounds together; 60")
     parser.add_argument("--depths", help="pending timeouts, with commas; 10000,1000000")
     parser.add_argument("--ten-million", action="store_true", help="a third depth; takes some 10 minutes and 20 GB")
@@ -80,4 +85,6 @@ def parse(
     for name in ("rounds", "size", "lateness_seconds", "output"):
         if getattr(given, name) is not None:
             chosen = replace(chosen, **{name: getattr(given, name)})
+    if given.size:
+        chosen = replace(chosen, backlog=int(given.size * _BACKLOG))
     return replace(chosen, peers_at_depth=given.peers_at_depth or bool(given.contenders))

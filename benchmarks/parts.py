@@ -42,16 +42,7 @@ def peer_python() -> Path:
     if not (folder / _MADE).exists():
         print(f"making {folder} (only now; about a minute)", flush=True)
         venv.create(folder, clear=True, with_pip=True)
-        install: list[str | Path] = [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-r",
-            requirements,
-        ]
+        install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--retries", "1", "-r", requirements]
         _run("pip install -r benchmarks/requirements.txt", install, folder)
         (folder / _MADE).touch()
     return python

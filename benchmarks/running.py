@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import psycopg
 
 from benchmarks.contenders import Contender
+from benchmarks.parts import MissingPartError
 from benchmarks.program import ProgramError
 from benchmarks.reading import WrongEffectsError
 from benchmarks.results import Note
 from benchmarks.session import Session, Workload, chosen
 from benchmarks.workloads import WORKLOADS
 
-_LONGEST_NOTE = 600
+_LONGEST_NOTE: Final = 600
+# A contender's failure is a result; anything else is a fault of the benchmark.
+_FAILURES: Final = (WrongEffectsError, ProgramError, MissingPartError, AssertionError, OSError, psycopg.Error)
 
 
 def run_all(session: Session, contenders: Sequence[Contender]) -> None:
@@ -56,7 +60,7 @@ def _run_once(session: Session, workload: Workload, contender: Contender, number
     before = {id(one): len(one.values) for one in session.results.measurements}
     try:
         workload.run(contender, session)
-    except (WrongEffectsError, ProgramError, AssertionError, OSError, psycopg.Error) as error:
+    except _FAILURES as error:
         out.add(contender.key)
         session.results.wrong.append(Note(workload.name, contender.key, str(error)[-_LONGEST_NOTE:]))
         print(f"{workload.name:<9} {contender.label}: FAILED: {error}", flush=True)
