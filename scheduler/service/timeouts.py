@@ -42,8 +42,17 @@ class Timeouts:
         """Schedule one timeout; returns its job id. The same key again changes nothing, in whatever state it is."""
         if not isinstance(job, TimeoutJob):
             raise InvalidInputError("job", job, "give a TimeoutJob")
-        self._database.run(lambda transaction: self._insert(transaction, [job]), connection)
+        if connection is not None or self._database.is_told(job.scheduled_at) or not self._insert_alone(job):
+            self._database.run(lambda transaction: self._insert(transaction, [job]), connection)
         return job.dedupe_key
+
+    def _insert_alone(self, job: TimeoutJob) -> bool:
+        """Insert it by a statement of its own, unless its key exists."""
+        with self._database.one_statement() as transaction:
+            is_new = bool(self._stores.actions.insert(transaction, [_row(job)]))
+        if is_new:
+            emit("action.scheduled", tenant_id=job.tenant_id, dedupe_key=job.dedupe_key)
+        return is_new
 
     def add(self, job: TimeoutJob, run_at: datetime | None) -> bool:
         """Schedule one timeout for `run_at` (None: held); False when its key exists, in whatever state."""

@@ -46,6 +46,8 @@ _WRITE_NOTHING: Final = select(func.pg_logical_emit_message(true(), literal_colu
 _NOTIFY: Final = select(func.pg_notify(bindparam("channel", type_=Text), literal_column("''")))
 _CURRENT_LOCK_TIMEOUT: Final = select(func.current_setting("lock_timeout"))
 _LOCK_TIMEOUT: Final = select(func.set_config("lock_timeout", bindparam("lock_timeout", type_=Text), true()))
+_LOCK_TIMEOUT_AND_CLOCK: Final = _LOCK_TIMEOUT.add_columns(func.clock_timestamp(type_=Instant).label("now"))
+_FAR: Final = timedelta(hours=1)
 
 
 class Transaction:
@@ -111,7 +113,10 @@ class Transaction:
         """Fail, as a lock timeout, rather than wait longer for anybody's lock. SQLite has its busy timeout instead."""
         if self.database.is_postgresql:
             milliseconds = max(int(patience.total_seconds() * 1000), 1)
-            self.connection.execute(_LOCK_TIMEOUT, {"lock_timeout": str(milliseconds)})
+            statement = _LOCK_TIMEOUT if self._now or self.database.clock else _LOCK_TIMEOUT_AND_CLOCK
+            answer = self.connection.execute(statement, {"lock_timeout": str(milliseconds)}).one()
+            # One round trip for both: whoever fires needs both, one after the other.
+            self._now = self._now or (answer.now if statement is _LOCK_TIMEOUT_AND_CLOCK else None)
 
     @contextmanager
     def waiting_at_most(self, patience: timedelta) -> Iterator[None]:
@@ -163,10 +168,18 @@ class Database:
         commits what notifies one after the other. A process that fires looks by itself.
         """
         transaction.on_commit(lambda: self.wake(instant))
-        is_told_here = not self.is_postgresql or self.fires_here()
-        if not is_told_here and not transaction.has_notified and instant <= transaction.now + self.notice:
+        if self.is_told(instant) and not transaction.has_notified and instant <= transaction.now + self.notice:
             transaction.has_notified = True
             transaction.connection.execute(_NOTIFY, {"channel": self.channel})
+
+    def is_told(self, instant: datetime) -> bool:
+        """Whether another process may have to be told of what is due then: not if we fire, nor of what is far away.
+
+        By this machine's clock, which may differ from the database's by less than what is far.
+        """
+        if not self.is_postgresql or self.fires_here():
+            return False
+        return instant <= (self.clock or self.real_clock).now() + self.notice + _FAR
 
     @property
     def installation_id(self) -> str:
@@ -215,6 +228,22 @@ class Database:
         self._require_current()
         with self.unchecked(writing=False) as own:
             yield own
+
+    @contextmanager
+    def one_statement(self) -> Iterator[Transaction]:
+        """A transaction of our own for a single statement, which commits as it ends: one round trip in place of three.
+
+        On SQLite as any other. Raises as `transaction` does; an error may mean that it was committed.
+        """
+        if not self.is_postgresql:
+            with self.transaction() as own:
+                yield own
+            return
+        self._require_current()
+        with translated(), self.engine.connect() as connection:
+            transaction = Transaction(self, connection.execution_options(isolation_level="AUTOCOMMIT"))
+            yield transaction
+        transaction.tell()
 
     @contextmanager
     def unchecked(self, *, writing: bool = True) -> Iterator[Transaction]:
