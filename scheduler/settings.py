@@ -42,6 +42,7 @@ def _positive(value: timedelta) -> timedelta:
 
 Span = Annotated[timedelta, BeforeValidator(_to_timedelta)]
 PositiveSpan = Annotated[timedelta, BeforeValidator(lambda value: _positive(_to_timedelta(value)))]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PlanDuration = Annotated[Duration, BeforeValidator(_to_duration)]
 
 
@@ -67,6 +68,8 @@ class Settings(BaseSettings):
         None, validation_alias=f"{PREFIX}SCHEMA", description="the PostgreSQL schema of the tables"
     )
     batch_size: int = Field(500, ge=1, le=10_000, description="most actions claimed and fired in one transaction")
+    max_rate: Rate | None = Field(None, description="most actions fired per second, timeouts and sends each")
+    max_rate_per_tenant: Rate | None = Field(None, description="the same for each tenant")
     workers: int = Field(2, ge=1, le=64, description="threads that fire timeouts")
     send_workers: int = Field(4, ge=1, le=256, description="threads that send")
     poll_interval: PositiveSpan = Field(timedelta(seconds=1), description="longest sleep of the scheduling loop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -120,7 +121,7 @@ class FiringEngine:
         return ended.outcome or GONE
 
     def run_due(self) -> int:
-        """Fire all that is due, sends first, in this thread; returns how many actions ended."""
+        """Fire all that is due, sends first, in this thread; returns how many actions ended. Keeps to the rates."""
         require_current(self._stores.database)
         total = 0
         with self._alone():
@@ -129,7 +130,7 @@ class FiringEngine:
             while True:
                 ended = [one for kind in (ActionType.SEND, ActionType.TIMEOUT) for one in self._fire_due(kind)]
                 total += sum(1 for one in ended if one.is_final)
-                if not ended:
+                if not ended and not self._wait_for_rates():
                     return total
 
     def _fire_due(self, action_type: ActionType) -> list[Ended]:
@@ -139,9 +140,25 @@ class FiringEngine:
     def _claim(self, action_type: ActionType) -> Sequence[ScheduledAction]:
         """A batch of what is due; what is paused gives way to what comes behind it."""
         while True:
-            claimed = self._claims.claim(action_type, self._settings.batch_size)
-            if claimed or not claimed.held:
-                return claimed
+            taken = self._claims.claim(action_type, self._settings.batch_size)
+            if taken.actions or not (taken.held or taken.is_searching):
+                return taken.actions
+
+    def _wait_for_rates(self) -> bool:
+        """Wait until something may be fired that is due, and that the rates have held back; False: there is none."""
+        cut = [action_type for action_type in self._work_of if self._claims.was_cut(action_type)]
+        if not cut:
+            return False
+        with self._stores.database.reading() as transaction:
+            known = self._stores.due.next_due(transaction)
+        waits = [
+            max(self._claims.wait(action_type), self._claims.wait_of_held_back(action_type) or 0.0)
+            for action_type in cut
+            if (at := known.of(action_type)) is not None and at <= known.now
+        ]
+        if waits:
+            threading.Event().wait(min(waits))
+        return bool(waits)
 
     def _fire_in_hand(self, work: Work, claimed: Sequence[ScheduledAction]) -> list[Ended]:
         """Fire what was claimed in this thread; what an error leaves over waits for its lease."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Final, Protocol
 
 from scheduler.domain.errors import DatabaseUnavailableError
@@ -20,6 +21,8 @@ from scheduler.telemetry.sentry import report_unexpected
 
 _RENEWALS_PER_LEASE: Final = 6
 _RECOVERIES_PER_LEASE: Final = 4
+# Each says once per lease that it lives.
+_LEASES_OF_SILENCE: Final = 2
 _LONGEST_INTERVAL: Final = 5.0
 _SHORTEST_INTERVAL: Final = 1.0
 
@@ -66,6 +69,7 @@ class Keeping:
     def start(self) -> None:
         """Keep a process that fires in the background in order, until `stop`."""
         self._noted = None
+        self._share_rates()
         self._give_time_to_renew()
         self._renewal.start()
         self._upkeep.start()
@@ -94,6 +98,7 @@ class Keeping:
         if self._claims.is_in_doubt or now >= self._next_recovery:
             self._claims.reconcile()
             self._maintenance.recover()
+            self._share_rates()
             self._next_recovery = now + min(self._lease / _RECOVERIES_PER_LEASE, _SHORTEST_INTERVAL)
 
     def forget_parent(self) -> None:
@@ -108,8 +113,19 @@ class Keeping:
         self._renewed_after = recoveries
 
     def _keep_up(self) -> None:
-        for task in (self._note_alive, self._kept.record_rest, self._recover_others, self._maintenance.tidy):
+        others = (self._share_rates, self._recover_others, self._maintenance.tidy)
+        for task in (self._note_alive, self._kept.record_rest, *others):
             self._guarded(task)
+
+    def _share_rates(self) -> None:
+        """Every process that fires on the same database takes an equal share. On SQLite there is one."""
+        database = self._stores.database
+        if not self._claims.is_paced or not database.is_postgresql:
+            return
+        with database.reading() as transaction:
+            silent_for = timedelta(seconds=_LEASES_OF_SILENCE * self._lease)
+            others = self._stores.instances.count_others(transaction, self._owner.id, silent_for)
+        self._claims.share_rates(others + 1)
 
     def _recover_others(self) -> None:
         if not self._watch.is_up:

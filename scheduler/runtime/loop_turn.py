@@ -15,7 +15,7 @@ from scheduler.runtime.database_watch import DatabaseWatch
 from scheduler.runtime.executor import BatchExecutor
 from scheduler.runtime.own_claims import OwnClaims
 from scheduler.settings import Settings
-from scheduler.store.claims import NextDue
+from scheduler.store.due import NextDue
 from scheduler.store.stores import Stores
 from scheduler.telemetry.metrics import Metrics
 from scheduler.telemetry.sentry import report_unexpected
@@ -23,6 +23,7 @@ from scheduler.telemetry.sentry import report_unexpected
 Result = TypeVar("Result")
 
 _BACK_OFF: Final = timedelta(milliseconds=20)
+_LONGEST_WAIT_SECONDS: Final = 3600.0
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _AT_ONCE: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -63,7 +64,7 @@ class LoopTurn:
         self._expected: dict[ActionType, datetime] = {}
         self._more = False
         self._has_claimed = False
-        self._has_held = False
+        self._goes_on = False
         self._has_failed = False
         self._fruitless_turns = 0
         self._known: NextDue | None = None
@@ -104,7 +105,7 @@ class LoopTurn:
         self._known = None
         self._more = False
         self._has_claimed = False
-        self._has_held = False
+        self._goes_on = False
         if self._is_enabled:
             self._guarded(self._claim_due)
         self._handed = {action.dedupe_key: action for action in self._claimed}
@@ -114,7 +115,7 @@ class LoopTurn:
         """Hand what was submitted to the workers, give back the rest, and say when to turn again. Never raises."""
         submitted = {job_id for lane in self._lanes for job_id in lane.executor.seal()}
         self._give_back_but(submitted)
-        is_fruitful = bool(submitted) or self._has_held
+        is_fruitful = bool(submitted) or self._goes_on
         if is_fruitful or not (self._has_claimed or self._has_failed):
             self._fruitless_turns = 0
         else:
@@ -152,26 +153,28 @@ class LoopTurn:
         due = [lane for lane in lanes if self._expected.get(lane.action_type, _NEVER) <= now]
         if not due:
             known = self._look_ahead()
-            due = [lane for lane in lanes if (at := _due_at(known, lane)) is not None and at <= known.now]
+            due = [lane for lane in lanes if (at := known.of(lane.action_type)) is not None and at <= known.now]
         for lane in due:
             self._claim_for(lane)
 
     def _claim_for(self, lane: Lane) -> None:
         most = min(lane.executor.free, lane.executor.batch_size)
+        if self._claims.wait(lane.action_type) > 0:
+            return
         self._has_claimed = True
-        claimed = self._claims.claim(lane.action_type, most)
+        taken = self._claims.claim(lane.action_type, most)
         self._known = None
-        self._claimed += claimed
-        self._has_held = self._has_held or claimed.held > 0
-        if len(claimed) + claimed.held == most:
+        self._claimed += taken.actions
+        self._goes_on = self._goes_on or taken.held > 0 or taken.is_searching
+        if taken.has_more:
             self._expected[lane.action_type] = _AT_ONCE
-            self._more = self._more or lane.executor.free > len(claimed)
+            self._more = self._more or lane.executor.free > len(taken.actions)
 
     def _look_ahead(self) -> NextDue:
         clock = self._stores.database.real_clock
         with self._stores.database.reading() as transaction:
             before = clock.now()
-            known = self._stores.claims.next_due(transaction)
+            known = self._stores.due.next_due(transaction)
             if known.is_read_only:
                 # It answers, but nothing can be fired there. A session that began so may stay so: it isn't used again.
                 transaction.connection.invalidate()
@@ -188,10 +191,10 @@ class LoopTurn:
         self._expected = {}
         soonest = latest
         for lane in self._lanes:
-            at = _due_at(known, lane)
-            if at is None:
+            due_in = self._due_in(known, lane.action_type)
+            if due_in is None:
                 continue
-            local = now + max(at - known.now, timedelta(0))
+            local = now + due_in
             self._expected[lane.action_type] = local
             if lane.executor.free > 0:
                 soonest = min(soonest, local)
@@ -199,6 +202,18 @@ class LoopTurn:
             backed_off = _BACK_OFF * (1 << min(self._fruitless_turns, 6))
             return min(now + backed_off, latest)
         return soonest
+
+    def _due_in(self, known: NextDue, action_type: ActionType) -> timedelta | None:
+        """When the next of that type is due and the rates allow it; None when there is none."""
+        at = known.of(action_type)
+        if at is None:
+            return None
+        due_in = max(at - known.now, timedelta(0))
+        held_back, later = self._claims.wait_of_held_back(action_type), known.later_of(action_type)
+        if held_back is not None and not due_in:
+            # What is due already waits for its tenant's rate; what falls due meanwhile may be another one's.
+            due_in = _seconds(held_back) if later is None else min(_seconds(held_back), later - known.now)
+        return max(due_in, _seconds(self._claims.wait(action_type)))
 
     def _reconcile(self) -> None:
         """At once when in doubt, else four times per lease."""
@@ -226,5 +241,5 @@ class LoopTurn:
         return result
 
 
-def _due_at(known: NextDue, lane: Lane) -> datetime | None:
-    return known.timeout if lane.action_type == ActionType.TIMEOUT else known.send
+def _seconds(wait: float) -> timedelta:
+    return timedelta(seconds=min(wait, _LONGEST_WAIT_SECONDS))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction
+from scheduler.runtime.claim_turns import ClaimTurns, Taken
 from scheduler.runtime.in_hand import InHand
 from scheduler.service.lease_clock import lease_clock
 from scheduler.service.owner import Owner
 from scheduler.settings import Settings
 from scheduler.store.actions import Key
-from scheduler.store.claims import Claimed
 from scheduler.store.database import Transaction
 from scheduler.store.settlements import Return
 from scheduler.store.stores import Stores
@@ -25,6 +25,8 @@ class OwnClaims:
         self._lease = settings.lease
         self._owner = owner
         self._slow: set[tuple[Key, int]] = set()
+        self._turns = {action_type: ClaimTurns(stores, action_type, settings) for action_type in ActionType}
+        self._is_paced = settings.max_rate is not None or settings.max_rate_per_tenant is not None
         self.in_hand = InHand()
 
     @property
@@ -32,13 +34,36 @@ class OwnClaims:
         """Whether the table may hold claims of this process that it doesn't know of."""
         return self.in_hand.is_in_doubt
 
-    def claim(self, action_type: ActionType, limit: int) -> Claimed:
-        """Claim up to `limit` due actions."""
+    @property
+    def is_paced(self) -> bool:
+        """Whether there is a rate to be kept."""
+        return self._is_paced
+
+    def share_rates(self, instances: int) -> None:
+        """So many processes fire, this one counted: each keeps to its share of the rates."""
+        for turns in self._turns.values():
+            turns.instances = instances
+
+    def wait(self, action_type: ActionType) -> float:
+        """For how many seconds the rates allow no claim."""
+        return self._turns[action_type].wait
+
+    def wait_of_held_back(self, action_type: ActionType) -> float | None:
+        """In how many seconds a tenant may go on whose rate held back what is due; None when there is none."""
+        return self._turns[action_type].wait_of_held_back
+
+    def was_cut(self, action_type: ActionType) -> bool:
+        """Whether a rate held back something at the last claim, that may have been due."""
+        return self._turns[action_type].was_cut
+
+    def claim(self, action_type: ActionType, limit: int) -> Taken:
+        """Claim up to `limit` due actions, and no more than the rates allow."""
+        turns = self._turns[action_type]
         with self.in_hand.claiming():
             with self._stores.database.transaction() as transaction:
-                claimed = self._stores.claims.claim(transaction, action_type, limit, self._owner.id, self._lease)
-            self.in_hand.take(claimed)
-        return claimed
+                claimed = turns.claim(transaction, limit, self._owner.id, self._lease)
+            self.in_hand.take(claimed.actions)
+            return turns.took(claimed)
 
     def claim_one(self, key: Key) -> ScheduledAction | None:
         """Claim one action, if it is there to be had."""

@@ -10,15 +10,14 @@ of what is due, so that it holds up nobody else's, and keeps its `run_at`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
     CTE,
     FromClause,
     Integer,
-    Interval,
+    Select,
     Text,
     and_,
     bindparam,
@@ -30,16 +29,18 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
     update,
 )
 
 from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction
 from scheduler.store.actions import Key, action_columns, to_action
 from scheduler.store.campaigns import is_held
+from scheduler.store.claim_clock import ClaimClock
 from scheduler.store.database import Database, Transaction
 from scheduler.store.pauses import is_wide
 from scheduler.store.rows import RowSource, look_up
-from scheduler.store.statuses import CLAIMED, PAUSED, PENDING, still
+from scheduler.store.statuses import CLAIMED, PAUSED, PENDING, is_pending_of_tenant, still
 from scheduler.store.tables import Instant
 
 APPLICATION: Final = "external:"
@@ -48,16 +49,6 @@ APPLICATION: Final = "external:"
 def is_application(owner: str | None) -> bool:
     """Whether a claim is an application's that sends by itself: a process's own has a second colon."""
     return owner is not None and owner.startswith(APPLICATION) and owner.count(":") == 1
-
-
-@dataclass(frozen=True, slots=True)
-class NextDue:
-    """When the next pending timeout and the next pending send are due, by the clock that read `now`."""
-
-    now: datetime
-    timeout: datetime | None
-    send: datetime | None
-    is_read_only: bool = False
 
 
 class Claimed(list[ScheduledAction]):
@@ -73,16 +64,18 @@ class Claims:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._clock = ClaimClock(database)
         self._table = database.tables.scheduled_actions
         self._pauses = database.tables.pauses
         self._columns = action_columns(database.tables)
-        self._claim = self._claim_statement()
-        self._claim_of_tenant = self._claim_statement(of_tenant=True)
+        self._tenants = RowSource(database.dialect_name, {"tenant_id": Text})
+        self._claim = self._claim_statement(self._due())
+        self._claim_of_tenant = self._claim_statement(self._due_of_tenant())
+        self._claim_shares = self._claim_statement(self._due_by_tenant())
         claim = {"tenant_id": Text, "dedupe_key": Text, "claim_number": Integer, "owner": Text}
         self._renewed = RowSource(database.dialect_name, claim)
         self._renew = self._renew_statement()
         self._claim_key = self._claim_key_statement()
-        self._next_due = self._next_due_statement()
 
     def claim(
         self,
@@ -94,10 +87,34 @@ class Claims:
         tenant_id: str | None = None,
     ) -> Claimed:
         """Claim up to `limit` due actions for `owner`, the longest overdue first; none that somebody else holds."""
-        parameters = {"kind": action_type, "most": limit, "owner": owner, **self._now(), **self._lease(lease)}
+        parameters = {
+            "kind": action_type,
+            "most": limit,
+            "owner": owner,
+            **self._clock.due_parameters(),
+            **self._clock.lease_parameters(lease),
+        }
         statement = self._claim
         if tenant_id is not None:
             statement, parameters["tenant"] = self._claim_of_tenant, tenant_id
+        return self._execute(transaction, statement, parameters)
+
+    def claim_shares(
+        self,
+        transaction: Transaction,
+        action_type: ActionType,
+        tenant_ids: Iterable[str],
+        share: int,
+        owner: str,
+        lease: timedelta,
+    ) -> Claimed:
+        """Claim up to `share` due actions of each of these tenants, its longest overdue first."""
+        tenants = self._tenants.bind([(tenant_id,) for tenant_id in tenant_ids])
+        parameters = {"kind": action_type, "most": share, "owner": owner, **tenants}
+        parameters |= {**self._clock.due_parameters(), **self._clock.lease_parameters(lease)}
+        return self._execute(transaction, self._claim_shares, parameters)
+
+    def _execute(self, transaction: Transaction, statement: Any, parameters: dict[str, Any]) -> Claimed:
         found = [to_action(row) for row in transaction.connection.execute(statement, parameters)]
         claimed = [action for action in found if action.status == ActionStatus.CLAIMED]
         in_order = sorted(claimed, key=lambda action: (action.run_at, action.key))
@@ -105,7 +122,13 @@ class Claims:
 
     def claim_one(self, transaction: Transaction, key: Key, owner: str, lease: timedelta) -> ScheduledAction | None:
         """Claim one action if it is pending, due and not held; None when it isn't, or somebody has it."""
-        parameters = {"tenant": key[0], "key": key[1], "owner": owner, **self._now(), **self._lease(lease)}
+        parameters = {
+            "tenant": key[0],
+            "key": key[1],
+            "owner": owner,
+            **self._clock.due_parameters(),
+            **self._clock.lease_parameters(lease),
+        }
         row = transaction.connection.execute(self._claim_key, parameters).first()
         return None if row is None else to_action(row)
 
@@ -119,25 +142,24 @@ class Claims:
         if not actions:
             return set()
         rows = self._renewed.bind([(*action.key, action.claim_number, owner) for action in actions])
-        renewed = transaction.connection.execute(self._renew, {**rows, **self._lease(lease)})
+        renewed = transaction.connection.execute(self._renew, {**rows, **self._clock.lease_parameters(lease)})
         return {(tenant, key) for tenant, key in renewed}
-
-    def next_due(self, transaction: Transaction) -> NextDue:
-        """When there will be something to claim. Reads two index entries, however much is pending."""
-        row = transaction.connection.execute(self._next_due, self._now()).one()
-        return NextDue(*row)
 
     def release_expired(self, transaction: Transaction, but_not_of: str, *, sends: bool = True) -> int:
         """Claims whose lease ended are due again; an owner knows best what of its own is still at work."""
-        expired = and_(self._table.c.claimed_until < self._real_now(), self._table.c.claimed_by != bindparam("owner"))
+        expired = and_(self._table.c.claimed_until < self._clock.real(), self._table.c.claimed_by != bindparam("owner"))
         if not sends:
             expired = and_(expired, self._table.c.action_type == literal_column("'timeout'"))
-        return self._release(transaction, expired, owner=but_not_of, **self._real())
+        return self._release(transaction, expired, owner=but_not_of, **self._clock.real_parameters())
 
     def release_expired_sends(self, transaction: Transaction) -> int:
         """Sends that somebody was given and neither confirmed nor failed in time are due again."""
         is_send = self._table.c.action_type == literal_column("'send'")
-        return self._release(transaction, and_(self._table.c.claimed_until < self._real_now(), is_send), **self._real())
+        return self._release(
+            transaction,
+            and_(self._table.c.claimed_until < self._clock.real(), is_send),
+            **self._clock.real_parameters(),
+        )
 
     def held_by(self, transaction: Transaction, owner: str) -> list[ScheduledAction]:
         """All that `owner` holds."""
@@ -150,10 +172,10 @@ class Claims:
         """What `owner` holds past its lease: still at work, or claimed by a statement whose answer was lost."""
         statement = select(*self._columns).where(
             self._table.c.status == CLAIMED,
-            self._table.c.claimed_until < self._real_now(),
+            self._table.c.claimed_until < self._clock.real(),
             self._table.c.claimed_by == bindparam("owner"),
         )
-        rows = transaction.connection.execute(statement, {"owner": owner, **self._real()})
+        rows = transaction.connection.execute(statement, {"owner": owner, **self._clock.real_parameters()})
         return [to_action(row) for row in rows]
 
     def release_others(self, transaction: Transaction, owner: str) -> int:
@@ -191,19 +213,47 @@ class Claims:
         released = statement.returning(actions.dedupe_key)
         return len(transaction.connection.execute(released, {**parameters, "at": transaction.now}).all())
 
-    def _claim_statement(self, *, of_tenant: bool = False) -> Any:
-        """Lock: the due rows, skipping locked ones. A concurrent twin claims other rows."""
+    def _due(self) -> CTE:
+        """The longest overdue, `most` of them. Lock: these rows, skipping locked ones."""
+        due = self._due_rows(self._table.c).where(self._table.c.status == PENDING)
+        return due.with_for_update(skip_locked=True).cte("due")
+
+    def _due_of_tenant(self) -> CTE:
+        """The same of one tenant."""
         actions = self._table.c
-        wanted = [actions.tenant_id == bindparam("tenant", type_=Text)] if of_tenant else []
-        due = (
-            select(actions.tenant_id, actions.dedupe_key)
-            .where(actions.status == PENDING, actions.action_type == bindparam("kind", type_=Text), *wanted)
-            .where(actions.run_at <= self._clock_now())
+        due = self._due_rows(actions).where(is_pending_of_tenant(actions.status))
+        return (
+            due.where(actions.tenant_id == bindparam("tenant", type_=Text)).with_for_update(skip_locked=True).cte("due")
+        )
+
+    def _due_by_tenant(self) -> CTE:
+        """The same of each given tenant. SQLite has no LATERAL: the rows are found by SQLite's own number of a row."""
+        actions, given = self._table.c, self._tenants
+        if self._database.is_postgresql:
+            due = self._due_rows(actions).where(
+                is_pending_of_tenant(actions.status), actions.tenant_id == given.c.tenant_id
+            )
+            one = due.with_for_update(skip_locked=True).lateral("one")
+            return select(one.c.tenant_id, one.c.dedupe_key).select_from(given.table.join(one, true())).cte("due")
+        inner = self._table.alias("inner_actions")
+        numbers = self._due_rows(inner.c, literal_column("inner_actions.rowid", Integer))
+        numbers = numbers.where(is_pending_of_tenant(inner.c.status), inner.c.tenant_id == given.c.tenant_id)
+        row_number: Any = literal_column("scheduled_actions.rowid", Integer)
+        is_one = row_number.in_(numbers.correlate(given.table))
+        return (
+            select(actions.tenant_id, actions.dedupe_key).select_from(given.table.join(self._table, is_one)).cte("due")
+        )
+
+    def _due_rows(self, actions: Any, *columns: Any) -> Select[Any]:
+        return (
+            select(*(columns or (actions.tenant_id, actions.dedupe_key)))
+            .where(actions.action_type == bindparam("kind", type_=Text), actions.run_at <= self._clock.due())
             .order_by(actions.run_at)
             .limit(bindparam("most", type_=Integer))
-            .with_for_update(skip_locked=True)
-            .cte("due")
         )
+
+    def _claim_statement(self, due: CTE) -> Any:
+        """Lock: the due rows, skipping locked ones. A concurrent twin claims other rows."""
         held = self._held_among(due)
         everyone = literal_column("''", Text)
         is_held = or_(everyone.in_(select(held.c.tenant_id)), due.c.tenant_id.in_(select(held.c.tenant_id)))
@@ -243,7 +293,7 @@ class Claims:
     def _claim_key_statement(self) -> Any:
         actions = self._table.c
         of_key = and_(actions.tenant_id == bindparam("tenant"), actions.dedupe_key == bindparam("key"))
-        is_due = and_(actions.status == PENDING, actions.run_at <= self._clock_now())
+        is_due = and_(actions.status == PENDING, actions.run_at <= self._clock.due())
         return self._claiming(and_(of_key, is_due, not_(is_held(self._pauses, actions.tenant_id))))
 
     def _claiming(self, where: Any, held: Any = None) -> Any:
@@ -253,7 +303,7 @@ class Claims:
             "status": CLAIMED,
             "claimed_by": bindparam("owner", type_=Text),
             "claim_number": actions.claim_number + 1,
-            "claimed_until": self._lease_end(),
+            "claimed_until": self._clock.lease_end(),
         }
         if held is not None:
             otherwise = {**{name: actions[name] for name in values}, "status": PAUSED, "claimed_until": null()}
@@ -275,55 +325,6 @@ class Claims:
         return (
             update(self._table)
             .where(actions.tenant_id == free.c.tenant_id, actions.dedupe_key == free.c.dedupe_key)
-            .values(claimed_until=self._lease_end())
+            .values(claimed_until=self._clock.lease_end())
             .returning(actions.tenant_id, actions.dedupe_key)
         )
-
-    def _next_due_statement(self) -> Any:
-        actions = self._table.c
-
-        def earliest(action_type: ActionType) -> Any:
-            kind = literal_column(f"'{action_type}'", Text)
-            return (
-                select(actions.run_at)
-                .where(actions.status == PENDING, actions.action_type == kind)
-                .order_by(actions.run_at)
-                .limit(1)
-                .scalar_subquery()
-            )
-
-        return select(
-            self._clock_now().label("now"),
-            earliest(ActionType.TIMEOUT).label("timeout"),
-            earliest(ActionType.SEND).label("send"),
-            *([func.current_setting("transaction_read_only") == "on"] if self._database.is_postgresql else []),
-        )
-
-    def _clock_now(self) -> Any:
-        """The present as it decides what is due: the given clock's, else the database's."""
-        given = bindparam("now", type_=Instant)
-        if self._database.is_postgresql:
-            return func.coalesce(given, func.statement_timestamp(), type_=Instant)
-        return given
-
-    def _now(self) -> dict[str, Any]:
-        clock = self._database.clock
-        if clock is None:
-            return {"now": None if self._database.is_postgresql else self._database.real_clock.now()}
-        return {"now": clock.now()}
-
-    def _real_now(self) -> Any:
-        return func.statement_timestamp() if self._database.is_postgresql else bindparam("real", type_=Instant)
-
-    def _real(self) -> dict[str, Any]:
-        return {} if self._database.is_postgresql else {"real": self._database.real_clock.now()}
-
-    def _lease_end(self) -> Any:
-        if self._database.is_postgresql:
-            return func.statement_timestamp() + bindparam("lease", type_=Interval)
-        return bindparam("lease_end", type_=Instant)
-
-    def _lease(self, lease: timedelta) -> dict[str, Any]:
-        if self._database.is_postgresql:
-            return {"lease": lease}
-        return {"lease_end": self._database.real_clock.now() + lease}

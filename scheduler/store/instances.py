@@ -111,6 +111,18 @@ class Instances:
             statement = statement.where(self._table.c.instance_id.in_(self._claimed_by))
         return [Instance(*row) for row in transaction.connection.execute(statement)]
 
+    def count_others(self, transaction: Transaction, instance_id: str, silent_for: timedelta) -> int:
+        """How many other processes fire, as far as is known: neither stopped, nor cut off, nor silent for so long."""
+        instances = self._table.c
+        statement = select(func.count()).where(
+            instances.instance_id != bindparam("own"),
+            instances.stopped_at.is_(None),
+            not_(self._is_cut_off()),
+            instances.seen_at >= bindparam("long_ago", type_=Instant),
+        )
+        parameters = {"own": instance_id, "long_ago": self._read_real(transaction) - silent_for}
+        return int(transaction.connection.execute(statement, parameters).scalar_one())
+
     def forget(self, transaction: Transaction, silent_for: timedelta) -> None:
         """Remove those that are gone and hold no claim any more: said goodbye, are cut off, or long silent.
 

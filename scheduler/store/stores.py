@@ -13,6 +13,7 @@ from scheduler.store.campaigns import Campaigns
 from scheduler.store.claims import Claims
 from scheduler.store.contacts import Contacts
 from scheduler.store.database import Database
+from scheduler.store.due import Due
 from scheduler.store.events import Events
 from scheduler.store.instances import Instances
 from scheduler.store.operator_actions import OperatorActions
@@ -56,6 +57,11 @@ class Stores:
     def claims(self) -> Claims:
         """Claiming and releasing."""
         return Claims(self.database)
+
+    @cached_property
+    def due(self) -> Due:
+        """When something is due, and whose."""
+        return Due(self.database)
 
     @cached_property
     def campaigns(self) -> Campaigns:

@@ -284,6 +284,9 @@ class Tables:
         actions = table.c
         # What is due, in order: the claim reads only its batch from here, however much is pending.
         _partial("ix_scheduled_actions_due", pending, actions.action_type, actions.run_at)
+        # The same by tenant: whose turn it is, however much another one has pending. `is_pending_of_tenant` asks so.
+        by_tenant = (actions.action_type, actions.tenant_id, actions.run_at)
+        _partial("ix_scheduled_actions_tenant_due", text("status || '' = 'pending'"), *by_tenant)
         _partial("ix_scheduled_actions_claimed", claimed, actions.claimed_until)
         _partial("ix_scheduled_actions_unfinished", unfinished, actions.tenant_id, actions.campaign_id)
         _partial("ix_scheduled_actions_finished", finished, actions.tenant_id, actions.campaign_id, actions.node_visit)

@@ -377,11 +377,11 @@ def test_releasing_never_waits_for_a_row_that_is_being_worked_on(
 def test_next_due_tells_each_type_apart(scheduler: TimeoutScheduler, stores: Stores) -> None:
     scheduler.schedule_many([make_job(scheduled_at=NOON), make_job(campaign_id="c-2", scheduled_at=FAR_AHEAD)])
     with stores.database.reading() as transaction:
-        alone = stores.claims.next_due(transaction)
+        alone = stores.due.next_due(transaction)
     execute(scheduler, "UPDATE scheduled_actions SET action_type = 'send' WHERE campaign_id = 'c-2'")
 
     with stores.database.reading() as transaction:
-        both = stores.claims.next_due(transaction)
+        both = stores.due.next_due(transaction)
 
     assert (alone.timeout, alone.send) == (NOON, None)
     assert (both.timeout, both.send) == (NOON, FAR_AHEAD)
@@ -439,6 +439,24 @@ HOT: dict[str, tuple[Callable[[Stores, Transaction], object], set[str]]] = {
     ),
     "claim a tenant's sends": (
         lambda stores, transaction: stores.claims.claim(transaction, ActionType.SEND, 100, ME, LEASE, "t-1"),
+        {"ix_scheduled_actions_tenant_due"},
+    ),
+    "claim shares": (
+        lambda stores, transaction: stores.claims.claim_shares(
+            transaction, ActionType.TIMEOUT, [f"t-{number}" for number in range(10)], 50, ME, LEASE
+        ),
+        {"ix_scheduled_actions_tenant_due"},
+    ),
+    "claim shares of sends": (
+        lambda stores, transaction: stores.claims.claim_shares(transaction, ActionType.SEND, ["t-9"], 1, ME, LEASE),
+        {"ix_scheduled_actions_tenant_due"},
+    ),
+    "walk": (
+        lambda stores, transaction: stores.due.walk(transaction, ActionType.TIMEOUT, "", 100),
+        {"ix_scheduled_actions_tenant_due"},
+    ),
+    "newest": (
+        lambda stores, transaction: stores.due.newest(transaction, ActionType.TIMEOUT, 100),
         {"ix_scheduled_actions_due"},
     ),
     "renew": (
@@ -450,7 +468,7 @@ HOT: dict[str, tuple[Callable[[Stores, Transaction], object], set[str]]] = {
         {"ix_scheduled_actions_claimed"},
     ),
     "next due": (
-        lambda stores, transaction: stores.claims.next_due(transaction),
+        lambda stores, transaction: stores.due.next_due(transaction),
         {"ix_scheduled_actions_due"},
     ),
     "unfinished": (
@@ -555,14 +573,21 @@ def statements_of(stores: Stores, work: Callable[[Stores, Transaction], object])
 
 # SQLite doesn't tell how many rows it read.
 @pytest.mark.parametrize("full_stores", ["postgresql", "postgresql, analyzed"], indirect=True)
-def test_what_is_claimed_reads_no_more_than_its_batch(full_stores: Stores) -> None:
-    ((statement, parameters),) = statements_of(full_stores, HOT["claim"][0])
+@pytest.mark.parametrize("name", ["claim", "claim shares", "walk", "newest"])
+def test_what_is_claimed_reads_no_more_than_its_batch(full_stores: Stores, name: str) -> None:
+    ((statement, parameters),) = statements_of(full_stores, HOT[name][0])
     with full_stores.database.engine.connect() as connection, connection.begin() as transaction:
         plan = connection.exec_driver_sql("EXPLAIN (ANALYZE, FORMAT TEXT) " + statement, parameters).scalars().all()
         transaction.rollback()
 
-    read = [int(found) for line in plan for found in re.findall(r"actual time=\S+ rows=(\d+)", line)]
+    read = [
+        round(float(rows) * int(loops))
+        for line in plan
+        for rows, loops in re.findall(r"actual time=\S+ rows=(\S+) loops=(\d+)", line)
+    ]
+    left = [int(removed) for line in plan for removed in re.findall(r"Rows Removed by \w+: (\d+)", line)]
     assert max(read) <= 500, "\n".join(plan)
+    assert max(left, default=0) <= 1, "\n".join(plan)
 
 
 def test_claims_in_order_from_a_full_table(full_stores: Stores) -> None:

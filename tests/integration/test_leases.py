@@ -332,7 +332,7 @@ def test_a_claim_whose_row_stays_locked_is_handed_back_as_soon_as_it_is_free(
     claimed = claims.claim(ActionType.TIMEOUT, 1)
     with scheduler.database.engine.connect() as holder:
         holder.execute(text("SELECT * FROM scheduled_actions FOR UPDATE"))
-        claims.give_back(claimed)
+        claims.give_back(claimed.actions)
         doubts = [claims.is_in_doubt]
         holder.rollback()
 

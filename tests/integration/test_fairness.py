@@ -1,0 +1,227 @@
+"""A tenant with very much that is overdue holds up nobody else: bounds in batches, not in time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Connection, text
+
+from scheduler import Outcome, ScheduledAction, TimeoutScheduler
+from scheduler.domain.action import ActionType
+from scheduler.runtime.claim_turns import ClaimTurns
+from scheduler.store.database import Transaction
+from tests.integration.conftest import OpenScheduler
+from tests.support.eventually import eventually
+from tests.support.scheduling import LONG_AGO, Recorder, are_completed, execute, make_job, make_jobs, make_settings
+
+LEASE = timedelta(minutes=1)
+RECENT = LONG_AGO + timedelta(days=365)
+
+
+@pytest.fixture
+def scheduler(database_url: str, open_scheduler: OpenScheduler) -> TimeoutScheduler:
+    return open_scheduler(database_url)
+
+
+class Claimant:
+    """Claims one batch after the other, each in a transaction of its own."""
+
+    def __init__(
+        self, scheduler: TimeoutScheduler, action_type: ActionType = ActionType.TIMEOUT, owner: str = "me"
+    ) -> None:
+        self._scheduler = scheduler
+        self._owner = owner
+        self._turns = ClaimTurns(scheduler.stores, action_type, scheduler.settings)
+
+    def claim(self, limit: int) -> Sequence[ScheduledAction]:
+        """The next batch."""
+        with self._scheduler.stores.database.transaction() as transaction:
+            return self.claim_in(transaction, limit)
+
+    def claim_in(self, transaction: Transaction, limit: int) -> Sequence[ScheduledAction]:
+        """The next batch, in a transaction of the caller's."""
+        taken = self._turns.claim(transaction, limit, self._owner, LEASE)
+        return self._turns.took(taken).actions
+
+    def claim_all(self, limit: int) -> list[ScheduledAction]:
+        """Batch after batch, until there is none."""
+        found: list[ScheduledAction] = []
+        while batch := self.claim(limit):
+            found += batch
+        return found
+
+
+def tenants(actions: Sequence[ScheduledAction]) -> Counter[str]:
+    return Counter(action.tenant_id for action in actions)
+
+
+class Scheduling(Recorder):
+    """Has one more timeout scheduled while the first batch is being fired."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.schedule: Callable[[Connection], object] = lambda _: None
+
+    def process(self, connection: Connection, jobs: Sequence[ScheduledAction]) -> Sequence[Outcome | Exception]:
+        """All are done."""
+        if not self.batches:
+            self.schedule(connection)
+        return super().process(connection, jobs)
+
+
+def test_a_timeout_that_falls_due_beside_many_overdue_ones_waits_for_two_batches_at_most(
+    database_url: str, open_scheduler: OpenScheduler
+) -> None:
+    size, recorder = 10, Scheduling()
+    scheduler = open_scheduler(
+        database_url, state_manager=recorder, settings=make_settings(batch_size=size, workers=1), send_handler=None
+    )
+    many, one = make_jobs(20 * size, tenant_id="big"), make_job(tenant_id="small", scheduled_at=RECENT)
+    recorder.schedule = lambda connection: scheduler.schedule(one, connection)
+    scheduler.schedule_many(many)
+
+    scheduler.start()
+
+    eventually(are_completed(scheduler, [*many, one]))
+    (place,) = [place for place, batch in enumerate(recorder.batches) if one.dedupe_key in batch]
+    assert place <= 2
+    assert sorted(recorder.keys) == sorted(job.dedupe_key for job in [*many, one])
+
+
+def test_tenants_share_a_batch_equally_once_more_is_due_than_one_takes(scheduler: TimeoutScheduler) -> None:
+    for number in range(5):
+        overdue_since = LONG_AGO + timedelta(days=number)
+        scheduler.schedule_many(make_jobs(40, tenant_id=f"t-{number}", scheduled_at=overdue_since))
+    claimant = Claimant(scheduler)
+
+    first, second, third = (claimant.claim(20) for _ in range(3))
+
+    assert tenants(first) == {"t-0": 20}
+    assert tenants(second) == tenants(third) == {f"t-{number}": 4 for number in range(5)}
+    assert second == sorted(second, key=lambda action: (action.run_at, action.key))
+
+
+def test_what_others_leave_of_their_share_goes_to_the_longest_overdue(scheduler: TimeoutScheduler) -> None:
+    scheduler.schedule_many(make_jobs(60, tenant_id="big"))
+    scheduler.schedule_many(make_jobs(3, tenant_id="small", scheduled_at=RECENT))
+    claimant = Claimant(scheduler)
+
+    batches = [claimant.claim(20) for _ in range(5)]
+
+    assert [dict(tenants(batch)) for batch in batches] == [
+        {"big": 20},
+        {"big": 17, "small": 3},
+        {"big": 20},
+        {"big": 3},
+        {},
+    ]
+
+
+def test_a_batch_that_was_not_full_is_followed_by_the_longest_overdue_again(scheduler: TimeoutScheduler) -> None:
+    claimant = Claimant(scheduler)
+    scheduler.schedule_many(make_jobs(21, tenant_id="big"))
+    claimant.claim(20), claimant.claim(20)
+    scheduler.schedule_many(make_jobs(20, tenant_id="late", scheduled_at=RECENT))
+    scheduler.schedule_many(make_jobs(20, tenant_id="early", scheduled_at=LONG_AGO))
+
+    assert tenants(claimant.claim(20)) == {"early": 20}
+
+
+def test_nobody_starves_among_a_thousand_tenants(scheduler: TimeoutScheduler) -> None:
+    scheduler.schedule_many(make_jobs(3_000, tenant_id="big"))
+    scheduler.schedule_many(
+        make_job(tenant_id=f"t-{number:03}", scheduled_at=RECENT + timedelta(seconds=number)) for number in range(1_000)
+    )
+    claimant = Claimant(scheduler)
+
+    batches = [claimant.claim(200) for _ in range(14)]
+
+    # A fifth of a batch is looked at by turns, and as many of what fell due last.
+    assert len(tenants([action for batch in batches for action in batch])) == 1_001
+    assert all(len(batch) == 200 for batch in batches)
+
+
+def test_one_that_fell_due_last_is_found_among_thousands_of_tenants_that_wait(scheduler: TimeoutScheduler) -> None:
+    scheduler.schedule_many(make_jobs(400, tenant_id="big"))
+    scheduler.schedule_many(
+        make_job(tenant_id=f"t-{number}", scheduled_at=scheduler.database.real_clock.now() + timedelta(days=1))
+        for number in range(2_000)
+    )
+    claimant = Claimant(scheduler)
+    claimant.claim(50)
+    scheduler.schedule(make_job(tenant_id="z-small", scheduled_at=RECENT))
+
+    assert tenants(claimant.claim(50))["z-small"] == 1
+
+
+def test_claims_of_one_action_each_serve_everybody_in_turn(scheduler: TimeoutScheduler) -> None:
+    scheduler.schedule_many(make_jobs(30, tenant_id="big"))
+    for name in ("a", "b", "c"):
+        scheduler.schedule_many(make_jobs(2, tenant_id=name, scheduled_at=RECENT))
+    execute(scheduler, "UPDATE scheduled_actions SET action_type = 'send'")
+    claimant = Claimant(scheduler, ActionType.SEND)
+
+    served = [claimant.claim(1)[0].tenant_id for _ in range(12)]
+
+    assert {"a", "b", "c"} <= set(served[:8])
+
+
+def test_claimants_that_share_out_at_the_same_time_never_get_the_same_action(scheduler: TimeoutScheduler) -> None:
+    for number in range(10):
+        scheduler.schedule_many(make_jobs(60, tenant_id=f"t-{number}"))
+    claimants = [Claimant(scheduler, owner=owner) for owner in ("a", "b", "c")]
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda one: one.claim_all(17), claimants))
+    rest = Claimant(scheduler).claim_all(100)  # what one skipped because another had it locked, who then let it be
+
+    keys = [action.dedupe_key for actions in [*found, rest] for action in actions]
+    assert len(keys) == len(set(keys)) == 600
+
+
+def test_what_one_has_shared_out_another_skips_without_waiting(
+    postgresql_url: str, open_scheduler: OpenScheduler
+) -> None:
+    scheduler = open_scheduler(postgresql_url)
+    for name in ("a", "b"):
+        scheduler.schedule_many(make_jobs(40, tenant_id=name))
+    one, other = Claimant(scheduler, owner="one"), Claimant(scheduler, owner="other")
+    one.claim(10), other.claim(10)
+
+    with scheduler.stores.database.transaction() as first, scheduler.stores.database.transaction() as second:
+        second.connection.execute(text("SET LOCAL lock_timeout = '1ms'"))
+        mine, others = one.claim_in(first, 20), other.claim_in(second, 20)
+
+    assert tenants(mine) == tenants(others) == {"a": 10, "b": 10}
+    assert not {action.key for action in mine} & {action.key for action in others}
+
+
+def test_a_big_tenant_that_is_paused_holds_up_nobody(scheduler: TimeoutScheduler) -> None:
+    scheduler.schedule_many(make_jobs(500, tenant_id="big"))
+    scheduler.schedule_many(make_jobs(5, tenant_id="small", scheduled_at=RECENT))
+    scheduler.campaigns.pause_tenant("big")
+    claimant = Claimant(scheduler)
+
+    batches = [claimant.claim(20) for _ in range(3)]
+
+    assert [dict(tenants(batch)) for batch in batches] == [{}, {"small": 5}, {}]
+
+
+def test_a_tenant_whose_rows_are_locked_by_somebody_holds_up_nobody(
+    postgresql_url: str, open_scheduler: OpenScheduler
+) -> None:
+    scheduler = open_scheduler(postgresql_url)
+    scheduler.schedule_many(make_jobs(100, tenant_id="big"))
+    scheduler.schedule_many(make_jobs(40, tenant_id="small", scheduled_at=RECENT))
+    claimant = Claimant(scheduler)
+    claimant.claim(20)
+
+    with scheduler.database.engine.connect() as holder:
+        holder.execute(text("SELECT * FROM scheduled_actions WHERE tenant_id = 'big' FOR UPDATE"))
+        batch = claimant.claim(20)
+
+    assert tenants(batch) == {"small": 20}
