@@ -11,7 +11,7 @@ from typing import Any, Final
 from benchmarks.program import CHECKOUT
 
 # What one tenant is behind with, for each campaign of the size: enough to last for a while.
-_BACKLOG: Final = 7.5
+_BACKLOG: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Options:
     size: int = 20_000
     singles: int = 2_000
     bulk: int = 50_000
-    backlog: int = 150_000
+    backlog: int = 100_000
     lateness_seconds: float = 60.0
     idle_seconds: float = 20.0
     crash_size: int = 3_000
@@ -55,13 +55,15 @@ def parse(
     )
     parser.add_argument("--workloads", help=f"some of {','.join(workloads)}, with commas")
     parser.add_argument("--contenders", help=f"some of {','.join(contenders)}, with commas")
-    parser.add_argument("--rounds", type=int, help="interleaved runs of each contender; 5")
+    parser.add_argument("--rounds", type=_positive, help="interleaved runs of each contender; 5")
     parser.add_argument(
-        "--size", type=int, help="campaigns of the fastest contender; 20000. The backlog of `fairness` goes with it"
+        "--size",
+        type=_positive,
+        help="campaigns of the fastest contender; 20000. The backlog of `fairness` goes with it",
     )
     parser.add_argument("--lateness-seconds", type=float, help="of steady load per contender, all rounds together; 60")
-    parser.add_argument("--depths", help="pending timeouts, with commas; 10000,1000000")
-    parser.add_argument("--ten-million", action="store_true", help="a third depth; takes some 10 minutes and 20 GB")
+    parser.add_argument("--depths", type=_numbers, help="pending timeouts, with commas; 10000,1000000")
+    parser.add_argument("--ten-million", action="store_true", help="a third depth; 20 GB, and minutes for each round")
     parser.add_argument("--peers-at-depth", action="store_true", help="peers too, whose queues take minutes to fill")
     parser.add_argument("--quick", action="store_true", help="a tiny run in some seconds: does everything still work?")
     parser.add_argument("--output", type=Path, help="the report; charts and raw results go beside it")
@@ -79,12 +81,23 @@ def parse(
             some = tuple(one for one in known if one in names)
             chosen = replace(chosen, workloads=some) if name == "workloads" else replace(chosen, contenders=some)
     if given.depths:
-        chosen = replace(chosen, depths=tuple(int(one) for one in given.depths.split(",")))
+        chosen = replace(chosen, depths=given.depths)
     if given.ten_million:
         chosen = replace(chosen, depths=(*chosen.depths, 10_000_000))
     for name in ("rounds", "size", "lateness_seconds", "output"):
         if getattr(given, name) is not None:
             chosen = replace(chosen, **{name: getattr(given, name)})
     if given.size:
-        chosen = replace(chosen, backlog=int(given.size * _BACKLOG))
+        chosen = replace(chosen, backlog=given.size * _BACKLOG)
     return replace(chosen, peers_at_depth=given.peers_at_depth or bool(given.contenders))
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(_positive(one) for one in text.split(","))

@@ -53,11 +53,6 @@ class Stage:
                 _tidy(place.url)
             yield place
 
-    def forget(self, name: str) -> None:
-        """Drop the templates of that name: deep ones take much of a disk."""
-        for key in [key for key in self._templates if key[0] == name]:
-            self._servers.postgresql.drop_database(self._templates.pop(key))
-
     def _template(self, contender: Contender, name: str, cohorts: Cohorts) -> str:
         plain = self._templates.get((name, ""))
         if plain is None:

@@ -21,7 +21,7 @@ RATES: Final = (200, 2000)
 _HARD: Final = 2000
 _HARD_SHARE: Final = 0.5
 # Enough to fill every queue and start every program; more of it where the machine is slow.
-_LEADS: Final = (timedelta(seconds=8), timedelta(seconds=24))
+_LEADS: Final = (timedelta(seconds=5), timedelta(seconds=25))
 _WARM_UP_SECONDS: Final = 2.0
 
 _LATENESS: Final = f"""
