@@ -74,6 +74,11 @@ class ClaimTurns:
         """In how many seconds a tenant may go on that has something due and was held back; None when there is none."""
         return self._pace.wait_of_held_back(self._seconds())
 
+    @property
+    def is_one_statement(self) -> bool:
+        """Whether the next claim is a single statement: nothing was left over, and no tenant has a rate of its own."""
+        return not (self._is_behind or self._pace.is_per_tenant)
+
     def claim(self, transaction: Transaction, limit: int, owner: str, lease: timedelta) -> Taken:
         """Claim up to `limit`, and no more than the rates allow; call `took` once it is committed."""
         now = self._seconds()

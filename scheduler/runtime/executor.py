@@ -66,6 +66,7 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         self._capacity = (workers + 1) * batch_size
         self._incoming: list[Submitted] = []
         self._shift: Shift | None = None
+        self._is_awaited = False
 
     def start(self, scheduler: Any, alias: str) -> None:
         """Called by APScheduler; may be called again after a shutdown."""
@@ -77,9 +78,13 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
 
     @property
     def free(self) -> int:
-        """How many more actions may be claimed for this executor."""
+        """How many more actions may be claimed for this executor. Whoever finds less than a batch is woken for more."""
         shift = self._shift
-        return 0 if shift is None or shift.stopping.is_set() else max(self._capacity - shift.outstanding, 0)
+        if shift is None or shift.stopping.is_set():
+            return 0
+        free = max(self._capacity - shift.outstanding, 0)
+        self._is_awaited = self._is_awaited or free < self.batch_size
+        return free
 
     def submit_job(self, job: ClaimedJob, run_times: list[datetime]) -> None:
         """Collect a claimed job. `max_instances` doesn't apply: the claim keeps an action single."""
@@ -109,7 +114,9 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         self._in_hand.drop([action for action in actions if action.key not in kept])
         if is_over:
             self._in_hand.doubt()
-        self._scheduler.wakeup()
+        if self._is_awaited:
+            self._is_awaited = False
+            self._scheduler.wakeup()
 
     def record_rest(self) -> None:
         """Record what was left of batches that are over."""

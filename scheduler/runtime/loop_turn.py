@@ -172,7 +172,7 @@ class LoopTurn:
 
     def _look_ahead(self) -> NextDue:
         clock = self._stores.database.real_clock
-        with self._stores.database.reading() as transaction:
+        with self._stores.database.one_statement(writing=False) as transaction:
             before = clock.now()
             known = self._stores.due.next_due(transaction)
             if known.is_read_only:

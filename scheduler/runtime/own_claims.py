@@ -58,9 +58,9 @@ class OwnClaims:
 
     def claim(self, action_type: ActionType, limit: int) -> Taken:
         """Claim up to `limit` due actions, and no more than the rates allow."""
-        turns = self._turns[action_type]
+        turns, database = self._turns[action_type], self._stores.database
         with self.in_hand.claiming():
-            with self._stores.database.transaction() as transaction:
+            with database.one_statement() if turns.is_one_statement else database.transaction() as transaction:
                 claimed = turns.claim(transaction, limit, self._owner.id, self._lease)
             self.in_hand.take(claimed.actions)
             return turns.took(claimed)

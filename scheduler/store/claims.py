@@ -115,7 +115,7 @@ class Claims:
         return self._execute(transaction, self._claim_shares, parameters)
 
     def _execute(self, transaction: Transaction, statement: Any, parameters: dict[str, Any]) -> Claimed:
-        found = [to_action(row) for row in transaction.connection.execute(statement, parameters)]
+        found = [to_action(row) for row in transaction.rows(statement, parameters)]
         claimed = [action for action in found if action.status == ActionStatus.CLAIMED]
         in_order = sorted(claimed, key=lambda action: (action.run_at, action.key))
         return Claimed(in_order, held=len(found) - len(claimed))

@@ -230,13 +230,13 @@ class Database:
             yield own
 
     @contextmanager
-    def one_statement(self) -> Iterator[Transaction]:
+    def one_statement(self, *, writing: bool = True) -> Iterator[Transaction]:
         """A transaction of our own for a single statement, which commits as it ends: one round trip in place of three.
 
         On SQLite as any other. Raises as `transaction` does; an error may mean that it was committed.
         """
         if not self.is_postgresql:
-            with self.transaction() as own:
+            with self.transaction() if writing else self.reading() as own:
                 yield own
             return
         self._require_current()

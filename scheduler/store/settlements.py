@@ -132,6 +132,9 @@ class Settlements:
             )
             for back in returns
         ]
+        put_off = [back.run_at for back in returns if back.run_at > back.action.run_at and _is_pending(back)]
+        if put_off:
+            transaction.database.due_at(transaction, min(put_off))
         return self._run(transaction, self._give_back, self._back.bind(rows))
 
     def lock_held(self, transaction: Transaction, owner: str, actions: Sequence[ScheduledAction]) -> set[Key]:
@@ -238,6 +241,10 @@ class Settlements:
             actions.claimed_by == given.c.owner,
             actions.claim_number == given.c.claim_number,
         )
+
+
+def _is_pending(back: Return) -> bool:
+    return back.status == ActionStatus.PENDING
 
 
 def _claim(action: ScheduledAction, owner: str) -> tuple[str, str, int, str]:
