@@ -50,7 +50,7 @@ class Depth:
             Metric(f"fired, {where}", "timeouts/s", has_ratio=True, at=depth),
             due / drained.last,
         )
-        if drained.megabytes:
+        if contender.kind is not Kind.LIMIT:
             memory = Metric(f"memory, {where}", "MB", more_is_better=False, at=depth)
             add(self.name, contender.key, memory, drained.megabytes)
         if contender.kind is Kind.OURS:
