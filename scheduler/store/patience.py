@@ -25,7 +25,7 @@ _POLLED: Final = {Wait.R: select.POLLIN, Wait.W: select.POLLOUT, Wait.RW: select
 # The driver's own: how soon the main thread sees a signal that another thread was given.
 _INTERVAL_SECONDS: Final = 0.1
 # A connection in constant use is sound, as far as anybody can tell.
-_UNDOUBTED_SECONDS: Final = 1.0
+_UNDOUBTED_SECONDS: Final = 5.0
 _READY: Final = {select.POLLIN: Ready.R, select.POLLOUT: Ready.W, select.POLLIN | select.POLLOUT: Ready.RW}
 
 

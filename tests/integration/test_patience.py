@@ -115,7 +115,7 @@ def test_an_idle_connection_without_an_answer_is_replaced_before_it_is_used(engi
     with engine.connect() as connection:
         driver = driver_of(connection)
         stopped = backends.stop(connection)
-    driver.idle_since -= 2
+    driver.idle_since -= 10
 
     with engine.connect() as connection:
         assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() != stopped
