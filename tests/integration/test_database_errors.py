@@ -3,7 +3,7 @@
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -35,9 +35,11 @@ def fail(engine: Engine, statement: str) -> DBAPIError:
 
 
 @pytest.fixture(scope="module")
-def engine(postgres_server: PostgresServer) -> Engine:
+def engine(postgres_server: PostgresServer) -> Iterator[Engine]:
     """On a database without our tables."""
-    return create_database_engine(postgres_server.url())
+    engine = create_database_engine(postgres_server.url())
+    yield engine
+    engine.dispose()
 
 
 @pytest.mark.parametrize("sqlstate", PASS_BY_THEMSELVES)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Final
 
+import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import make_url, text
@@ -53,6 +54,10 @@ def set_read_only(server: PostgresServer, scheduler: TimeoutScheduler, state: st
 
 def terminate(server: PostgresServer, backends: list[int]) -> None:
     server.execute(sql.SQL("SELECT pg_terminate_backend(pid) FROM unnest({}) AS pid").format(backends))
+    # They are told to end; their clients see it once they have.
+    living = sql.SQL("SELECT pid FROM pg_stat_activity WHERE pid = ANY({})").format(backends)
+    with psycopg.connect(server.url(driver="postgresql"), autocommit=True) as observer:
+        eventually(lambda: observer.execute(living).fetchone() is None)
 
 
 def refused(call: Callable[[], object]) -> str:

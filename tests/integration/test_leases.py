@@ -268,19 +268,22 @@ def test_an_instance_is_known_while_it_fires_and_says_goodbye(database_url: str,
 
 
 def lose_the_answer_to_a_claim(scheduler: TimeoutScheduler) -> None:
-    """The COMMIT of the next claim that finds something succeeds, and its answer is lost."""
+    """The next claim that finds something is committed, and the answer is lost (on SQLite, that of its COMMIT)."""
     dialect: Any = scheduler.database.engine.dialect
     commit, claim = dialect.do_commit, scheduler.stores.claims.claim
     answers = iter([True])
+    lost = OperationalError("COMMIT", {}, ConnectionError("the answer was lost"), connection_invalidated=True)
 
     def commit_and_fail(connection: Any) -> None:
         del dialect.do_commit
         commit(connection)
-        raise OperationalError("COMMIT", {}, ConnectionError("the answer was lost"), connection_invalidated=True)
+        raise lost
 
     def claim_and_lose(transaction: Any, *arguments: Any, **more: Any) -> Any:
         claimed = claim(transaction, *arguments, **more)
         if claimed and next(answers, False):
+            if scheduler.database.is_postgresql:
+                raise lost
             dialect.do_commit = commit_and_fail
         return claimed
 

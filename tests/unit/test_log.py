@@ -17,7 +17,7 @@ from typing import Any, Final, TextIO, cast
 
 import pytest
 import structlog
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from scheduler.domain.timing import SystemClock
@@ -115,6 +115,7 @@ def one_by_one(told: Told, log_format: str, level: str) -> str:
     return stream.getvalue()
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first text that is drawn reads Unicode's tables
 @given(told=_told, log_format=st.sampled_from(["json", "console"]), level=st.sampled_from(["DEBUG", "INFO", "WARNING"]))
 @example([("action.completed", {"outcome": '"}, {"event": "\n\\ ünï 😀'})] * 2, "json", "INFO")
 @example([("action.completed", {"outcome": [{"event": "x"}, {"event": "y"}]})] * 2, "json", "INFO")
