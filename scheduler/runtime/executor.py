@@ -74,7 +74,7 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         if self._shift is not None:
             self._shift.end()
         self._incoming = []
-        self._shift = Shift(self._run, self._finish, self._workers, self._name)
+        self._shift = Shift(self._run, self._finish, self._workers, self._name, self.batch_size)
 
     @property
     def free(self) -> int:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from scheduler.runtime.claimed_job import Submitted
@@ -25,16 +24,22 @@ class Done(Protocol):
 class Shift:
     """Threads that work on batches, in the order they are submitted. Thread-safe.
 
+    Batches that wait together are worked on as one, of up to `most`: a small one goes at once while there is a thread
+    for it, and they grow with what is left over.
+
     A new start is a new shift: what is still busy after a shutdown ends with the old one. The threads are daemons,
     so that one that hangs in somebody's code can't keep the process from leaving.
     """
 
-    def __init__(self, work: Callable[[Shift, Batch], None], done: Done, threads: int, name: str) -> None:
+    def __init__(
+        self, work: Callable[[Shift, Batch], None], done: Done, threads: int, name: str, most: int = 1
+    ) -> None:
         self.stopping = threading.Event()
         self._work = work
         self._done = done
         self._is_over = False
-        self._batches: SimpleQueue[Batch | None] = SimpleQueue()
+        self._most = most
+        self._waiting: deque[Batch] = deque()
         self._changed = threading.Condition()
         self._outstanding: Counter[str] = Counter()
         self._at_work: dict[threading.Thread, Batch] = {}
@@ -54,7 +59,8 @@ class Shift:
         """Have a batch worked on."""
         with self._changed:
             self._outstanding.update(one.job_id for one in batch)
-        self._batches.put(batch)
+            self._waiting.append(batch)
+            self._changed.notify_all()
 
     def wait_idle(self, timeout: float | None) -> bool:
         """Wait until nothing is outstanding; False when that took longer than `timeout` seconds.
@@ -68,16 +74,30 @@ class Shift:
     def end(self) -> None:
         """Begin no further batch, and let the threads go; doesn't wait for them."""
         self.stopping.set()
-        self._is_over = True
-        with suppress(Empty):
-            while (batch := self._batches.get_nowait()) is not None:
-                self._settle(batch)
-                self._done(batch, is_over=True)
-        for _ in self._threads:
-            self._batches.put(None)
+        with self._changed:
+            self._is_over = True
+            unbegun = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+        for batch in unbegun:
+            self._settle(batch)
+            self._done(batch, is_over=True)
+
+    def _take(self) -> Batch | None:
+        """The next batch, with what waits behind it; None when the shift is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._is_over)
+            if not self._waiting:
+                return None
+            batch = self._waiting.popleft()
+            with suppress(MemoryError):  # then it goes alone
+                while self._waiting and len(batch) + len(self._waiting[0]) <= self._most:
+                    batch = [*batch, *self._waiting[0]]
+                    self._waiting.popleft()
+            return batch
 
     def _run(self) -> None:
-        while (batch := self._batches.get()) is not None:
+        while (batch := self._take()) is not None:
             self._at_work[threading.current_thread()] = batch
             try:
                 if not self._is_over:
