@@ -67,6 +67,8 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         self._incoming: list[Submitted] = []
         self._shift: Shift | None = None
         self._is_awaited = False
+        # With a rate per tenant another's may have fallen due between the claim and the look at what is next.
+        self.wakes_always = False
 
     def start(self, scheduler: Any, alias: str) -> None:
         """Called by APScheduler; may be called again after a shutdown."""
@@ -114,7 +116,7 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         self._in_hand.drop([action for action in actions if action.key not in kept])
         if is_over:
             self._in_hand.doubt()
-        if self._is_awaited:
+        if self._is_awaited or self.wakes_always:
             self._is_awaited = False
             self._scheduler.wakeup()
 

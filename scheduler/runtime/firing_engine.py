@@ -80,6 +80,7 @@ class FiringEngine:
 
     def _lane(self, action_type: ActionType, work: Work, workers: int, batch_size: int, alias: str) -> Lane:
         executor = BatchExecutor(work, workers, batch_size, alias, ALIAS, self._claims.in_hand, self.watch)
+        executor.wakes_always = self._settings.max_rate_per_tenant is not None
         self.apscheduler.add_executor(executor, alias)
         return Lane(action_type, executor)
 

@@ -178,14 +178,15 @@ def test_a_running_scheduler_keeps_to_the_rate_and_sleeps_in_between(
 
     eventually(are_completed(scheduler, jobs))
     assert elapsed >= 0.35
-    assert len(recorder.batches) <= 6
-    assert len(looks) <= 20
+    # A batch for each tenth of a second, and not one for each action, however slow the machine is.
+    assert len(recorder.batches) <= 5 + elapsed / 0.1
+    assert len(looks) <= 4 * len(recorder.batches) + 4
 
 
 def test_a_running_scheduler_wakes_for_others_while_a_tenant_waits_for_its_rate(
     database_url: str, open_scheduler: OpenScheduler
 ) -> None:
-    settings = make_settings(max_rate_per_tenant=0.01, poll_interval=timedelta(minutes=1))
+    settings = make_settings(max_rate_per_tenant=0.01, poll_interval=timedelta(seconds=3))
     scheduler = open_scheduler(database_url, settings=settings, state_manager=Recorder())
     scheduler.schedule_many(make_jobs(10, tenant_id="big"))
     soon = scheduler.database.real_clock.now() + timedelta(milliseconds=300)
