@@ -68,6 +68,7 @@ class LoopTurn:
         self._has_failed = False
         self._fruitless_turns = 0
         self._known: NextDue | None = None
+        self._later: dict[ActionType, datetime | None] = {}
         self._next_reconciliation = 0.0
         self.last_turn = time.monotonic()
         self._last_sign = self.last_turn
@@ -210,8 +211,11 @@ class LoopTurn:
             return None
         due_in = max(at - known.now, timedelta(0))
         held_back, later = self._claims.wait_of_held_back(action_type), known.later_of(action_type)
-        if held_back is not None and not due_in:
-            # What is due already waits for its tenant's rate; what falls due meanwhile may be another one's.
+        before, self._later[action_type] = self._later.get(action_type), later
+        has_come = before is not None and before <= known.now
+        if held_back is not None and not due_in and not has_come:
+            # What is due already waits for its tenant's rate; what falls due meanwhile may be another one's. What has
+            # come since the last look may have been missed by the claim: that one is made again.
             due_in = _seconds(held_back) if later is None else min(_seconds(held_back), later - known.now)
         return max(due_in, _seconds(self._claims.wait(action_type)))
 
