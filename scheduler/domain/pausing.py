@@ -21,6 +21,7 @@ class Scope(StrEnum):
 
     ALL = "all"
     TENANT = "tenant"
+    SENDS = "sends"
     CAMPAIGN = "campaign"
     ACTION = "action"
 

@@ -23,7 +23,7 @@ from scheduler.store.foreign import Joined, adopt
 from scheduler.store.patience import Patience, PatientConnection
 from scheduler.store.sqlite import BUSY_TIMEOUT_SECONDS, begin_immediate
 from scheduler.store.tables import Instant, tables_of
-from scheduler.store.version import require_newest, version_of
+from scheduler.store.version import require_usable
 
 
 def _nobody(_instant: datetime) -> None:
@@ -314,7 +314,7 @@ class Database:
         """
         if self._installation_id is None:
             with self.unchecked(writing=False) as own:
-                require_newest(version_of(own.connection, self.schema))
+                require_usable(own.connection, self.schema)
                 self._installation_id = self._read_installation(own.connection)
         return self._installation_id
 

@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateSchema
 from scheduler.domain.errors import InvalidInputError
 from scheduler.store.database import Database
 from scheduler.store.patience import wait_without_end
-from scheduler.store.version import SCRIPTS, newest_version, require_newest, version_of
+from scheduler.store.version import SCRIPTS, newest_version, require_usable, version_of
 
 __all__ = ["current_version", "newest_version", "require_current", "upgrade", "upgrade_sql"]
 
@@ -34,8 +34,11 @@ def upgrade(database: Database) -> str:
         connection = transaction.connection
         wait_without_end(connection)  # a large table takes its time, and so does another process that migrates
         _prepare(database, connection)
-        if version_of(connection, database.schema) is None:
+        version = version_of(connection, database.schema)
+        if version is None:
             _refuse_foreign_tables(database, connection)
+        if version is not None and version > newest_version():  # upgraded by a newer program: nothing to do for us
+            return require_usable(connection, database.schema)
         command.upgrade(_config(database, connection), "head")
         return newest_version()
 
@@ -47,8 +50,12 @@ def current_version(database: Database) -> str | None:
 
 
 def require_current(database: Database) -> None:
-    """Raises SchemaOutdatedError unless the database has exactly the version this program needs."""
-    require_newest(current_version(database))
+    """Raises SchemaOutdatedError unless the database has the version this program needs, or a newer one that it knows.
+
+    A newer one says itself which programs may work on it.
+    """
+    with database.unchecked(writing=False) as transaction:
+        require_usable(transaction.connection, database.schema)
 
 
 def upgrade_sql(database: Database) -> str:

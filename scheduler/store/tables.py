@@ -17,6 +17,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Dialect,
+    Double,
     Index,
     Integer,
     MetaData,
@@ -115,6 +116,7 @@ class Tables:
             "timeout_scheduler_installation",
             _required("installation_id"),
             _required("created_at", Instant),
+            _optional("oldest_program"),
             PrimaryKeyConstraint("installation_id"),
         )
         self.instances = self._table(
@@ -127,6 +129,10 @@ class Tables:
             _required("started_at", Instant),
             _required("seen_at", Instant),
             _optional("stopped_at", Instant),
+            _required("ended", BigInteger().with_variant(Integer(), "sqlite"), "0"),
+            _optional("rate", Double),
+            _optional("lateness", Double),
+            _optional("progress_at", Instant),
             PrimaryKeyConstraint("instance_id"),
         )
         self.campaign_plans = self._table(
@@ -181,7 +187,7 @@ class Tables:
             _optional("reason"),
             # One pause per thing paused; tenant_id, campaign_id and dedupe_key are '' where the scope is wider.
             PrimaryKeyConstraint("tenant_id", "campaign_id", "scope", "dedupe_key"),
-            CheckConstraint("scope IN ('all', 'tenant', 'campaign', 'action')", name="scope_known"),
+            CheckConstraint("scope IN ('all', 'tenant', 'campaign', 'action', 'sends')", name="scope_known"),
         )
         self.operator_actions = self._table(
             "operator_actions",

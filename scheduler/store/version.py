@@ -8,9 +8,10 @@ from typing import Any, Final
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from scheduler.domain.errors import SchemaOutdatedError
+from scheduler.store.tables import tables_of
 
 VERSION_TABLE: Final = "timeout_scheduler_version"
 SCRIPTS: Final = "scheduler.store:migrations"
@@ -32,10 +33,27 @@ def version_of(connection: Connection, schema: str | None) -> str | None:
     return MigrationContext.configure(connection, opts=options).get_current_revision()
 
 
-def require_newest(version: str | None) -> None:
-    """Raises SchemaOutdatedError unless this is exactly the version this program needs."""
-    if version != newest_version():
+def require_usable(connection: Connection, schema: str | None) -> str:
+    """The version of the schema that stands in the database. Raises SchemaOutdatedError unless we may work on it.
+
+    That is the one this program needs, or a newer one that says it may: while an upgrade is rolled out, programs of
+    the version before go on, and start anew.
+    """
+    version, needed = version_of(connection, schema), newest_version()
+    if version is None or version < needed:
         raise SchemaOutdatedError(
-            f"the database's schema is {version or 'missing'}, this version needs {newest_version()}: "
+            f"the database's schema is {version or 'missing'}, this version needs {needed}: "
             "run `timeout-scheduler db upgrade` (or TimeoutScheduler.migrate())"
         )
+    oldest = _oldest_program(connection, schema) if version > needed else needed
+    if oldest is None or oldest > needed:
+        raise SchemaOutdatedError(
+            f"the database's schema is {version}, newer than this version knows, which needs {needed}: "
+            "install the newer timeout-scheduler here, too"
+        )
+    return version
+
+
+def _oldest_program(connection: Connection, schema: str | None) -> str | None:
+    installation = tables_of(schema).installation.c
+    return connection.execute(select(installation.oldest_program)).scalar_one_or_none()
