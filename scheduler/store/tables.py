@@ -135,6 +135,7 @@ class Tables:
             _optional("progress_at", Instant),
             PrimaryKeyConstraint("instance_id"),
         )
+        self.backlog = self._backlog()
         self.campaign_plans = self._table(
             "campaign_plans",
             _required("tenant_id"),
@@ -204,6 +205,24 @@ class Tables:
 
     def _table(self, name: str, *items: SchemaItem) -> Table:
         return Table(name, self.metadata, *items)
+
+    def _backlog(self) -> Table:
+        number = BigInteger().with_variant(Integer(), "sqlite")
+        return self._table(
+            "timeout_scheduler_backlog",
+            _required("only_row", Integer, "1"),
+            *(_required(name, number) for name in ("due", "claimed", "errors")),
+            _required("counted_at", Instant),
+            _required("took", Double),
+            _optional("pending", number),
+            _optional("pending_counted_at", Instant),
+            _optional("pending_took", Double),
+            _optional("lowest_due", number),
+            _optional("lowest_at", Instant),
+            _optional("alerted_at", Instant),
+            PrimaryKeyConstraint("only_row"),
+            CheckConstraint("only_row = 1", name="one_row"),
+        )
 
     def _contact_campaigns(self) -> Table:
         table = self._table(

@@ -105,6 +105,7 @@ def test_every_constraint_and_index_is_named_for_its_table(database_url: str) ->
         assert all(str(name).startswith(f"ix_{table}_") for name in description["indexes"])
         assert (description["primary key"][1][0] == "tenant_id") or table in (
             "operator_actions",
+            "timeout_scheduler_backlog",
             "timeout_scheduler_installation",
             "timeout_scheduler_instances",
         )
