@@ -20,6 +20,7 @@ from scheduler.cli.event_command import event
 from scheduler.cli.failures import naming_options
 from scheduler.cli.migrate_command import migrate
 from scheduler.cli.output import write_line
+from scheduler.cli.pause_commands import pause, resume
 from scheduler.cli.plan_commands import plan
 from scheduler.cli.schedule_command import schedule
 from scheduler.cli.send_commands import sends
@@ -88,14 +89,17 @@ def choose(
     context.obj = GlobalOptions(database_url, env_file, schema)
 
 
+UpgradeFlag = Annotated[bool, typer.Option("--upgrade", help="First create the schema, or bring it up to date.")]
+
+
 @app.command()
-def run(context: typer.Context) -> None:
+def run(context: typer.Context, *, upgrade: UpgradeFlag = False) -> None:
     """Run the daemon. It fires what is due until SIGTERM or SIGINT, and finishes what it is firing before it leaves."""
     with naming_options():
-        raise typer.Exit(run_daemon(settings_of(context)))
+        raise typer.Exit(run_daemon(settings_of(context), lambda: settings_of(context), upgrades=upgrade))
 
 
-for command in (demo, check, status, enroll, event, schedule):
+for command in (demo, check, status, enroll, event, schedule, pause, resume):
     app.command()(command)
 plan.command()(migrate)
 for name, group in {

@@ -1,4 +1,7 @@
-"""`campaigns pause`, `resume`, `pauses`, `stop`: one campaign, a tenant, everything."""
+"""`campaigns pause`, `resume`, `pauses`, `stop`: one campaign, a tenant, everything; and all sending (`--sends`).
+
+`pause` and `resume` are commands of their own, too: whoever has to stop all mail is in a hurry.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from scheduler.cli.session import opened
 from scheduler.cli.texts import require_text
 from scheduler.domain.campaign import Campaign
 from scheduler.domain.errors import InvalidInputError
-from scheduler.domain.pausing import BUCKETS, DueCounts, Pause, ResumePreview, ResumeSummary
+from scheduler.domain.pausing import BUCKETS, DueCounts, Pause, ResumePreview, ResumeSummary, Scope
 from scheduler.domain.timing import Duration
 
 ReasonOption = Annotated[
@@ -29,6 +32,9 @@ OneOption = Annotated[
     str | None, typer.Option("--campaign", metavar="ID", help="One campaign of the tenant, such as c-1.")
 ]
 AllFlag = Annotated[bool, typer.Option("--all", help="Everything, of every tenant.")]
+SendsFlag = Annotated[
+    bool, typer.Option("--sends", help="Only mails, of every tenant unless --tenant is given: timeouts go on.")
+]
 PolicyOption = Annotated[
     str,
     typer.Option(
@@ -54,24 +60,27 @@ def pause(
     reason: ReasonOption = None,
     *,
     everything: AllFlag = False,
+    sends: SendsFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Hold a campaign, a tenant or everything. Nothing of it fires, and nothing is lost."""
-    _require_scope(tenant, campaign, everything=everything)
+    """Hold a campaign, a tenant or everything; or all mail. Nothing of it fires, and nothing is lost."""
+    _require_scope(tenant, campaign, everything=everything, sends=sends)
     with opened(context) as timeout_scheduler, naming_options(_FIELDS):
         who, why = require_text("--actor", actor), require_text("--reason", reason)
         campaigns = timeout_scheduler.campaigns
-        if tenant is not None and campaign is not None:
+        if sends:
+            paused = campaigns.pause_sends(tenant, actor=who, reason=why)
+        elif tenant is not None and campaign is not None:
             tell(campaigns.pause(tenant, campaign, actor=who, reason=why), as_json=as_json)
             return
-        if tenant is None:
+        elif tenant is None:
             paused = campaigns.pause_all(actor=who, reason=why)
         else:
             paused = campaigns.pause_tenant(tenant, actor=who, reason=why)
     if as_json:
         write_json(asdict(paused))
     else:
-        write_line(f"{_name(tenant)}: paused since {human(paused.started_at)}")
+        write_line(f"{_name(tenant, sends=sends)}: paused since {human(paused.started_at)}")
 
 
 def resume(
@@ -84,22 +93,28 @@ def resume(
     reason: ReasonOption = None,
     *,
     everything: AllFlag = False,
+    sends: SendsFlag = False,
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Let a paused campaign, tenant or everything go on. With --dry-run: say what would fire when."""
-    _require_scope(tenant, campaign, everything=everything)
+    """Let a paused campaign, tenant, everything, or all mail go on. With --dry-run: say what would fire when."""
+    _require_scope(tenant, campaign, everything=everything, sends=sends)
     how: dict[str, Any] = {"policy": policy, "spread": spread}
     with opened(context) as timeout_scheduler, naming_options(_FIELDS):
         who, why = require_text("--actor", actor), require_text("--reason", reason)
         campaigns = timeout_scheduler.campaigns
+        if dry_run and sends:
+            _show(campaigns.preview_resume_sends(tenant, spread), as_json=as_json)
+            return
         if dry_run:
             _show(campaigns.preview_resume(tenant, campaign, **how), as_json=as_json)
             return
         if tenant is not None and campaign is not None:
             tell(campaigns.resume(tenant, campaign, **how, actor=who, reason=why), as_json=as_json)
             return
-        if tenant is None:
+        if sends:
+            done = campaigns.resume_sends(tenant, spread=spread, actor=who, reason=why)
+        elif tenant is None:
             done = campaigns.resume_all(**how, actor=who, reason=why)
         else:
             done = campaigns.resume_tenant(tenant, **how, actor=who, reason=why)
@@ -144,17 +159,23 @@ def tell(campaign: Campaign, *, as_json: bool) -> None:
         write_line(f"{campaign.tenant_id} {campaign.campaign_id}: {campaign.status}, {where}")
 
 
-def _require_scope(tenant: str | None, campaign: str | None, *, everything: bool) -> None:
+def _require_scope(tenant: str | None, campaign: str | None, *, everything: bool, sends: bool) -> None:
     """Nobody's campaigns are paused because a word was forgotten."""
+    if sends and campaign is not None:
+        raise InvalidInputError("--campaign", None, "leave out --campaign, or --sends: a campaign is paused as a whole")
     if everything and (tenant is not None or campaign is not None):
         raise InvalidInputError("--all", None, "leave out --tenant and --campaign, or --all")
     if tenant is None and campaign is not None:
         raise InvalidInputError("--tenant", None, "give the campaign's tenant")
-    if tenant is None and not everything:
-        raise InvalidInputError("--tenant", None, "give a tenant, with --campaign one campaign of it, or --all")
+    if tenant is None and not everything and not sends:
+        raise InvalidInputError(
+            "--tenant", None, "give a tenant, with --campaign one campaign of it, --all, or --sends"
+        )
 
 
-def _name(tenant_id: str | None) -> str:
+def _name(tenant_id: str | None, *, sends: bool) -> str:
+    if sends:
+        return "all mail" if tenant_id is None else f"mail of {tenant_id}"
     return "everything" if tenant_id is None else tenant_id
 
 
@@ -163,13 +184,14 @@ def _row(one: Pause) -> list[object]:
 
 
 def _tell_resumed(done: ResumeSummary, *, as_json: bool) -> None:
+    name = _name(done.tenant_id, sends=done.scope == Scope.SENDS)
     if as_json:
         write_json(_with_duration(asdict(done)))
     elif done.started_at is None:
-        write_line(f"unchanged: {_name(done.tenant_id)} isn't paused")
+        write_line(f"unchanged: {name} isn't paused")
     else:
         counts = f"campaigns {done.campaigns}, actions moved {done.moved}, woken {done.woken}"
-        write_line(f"{_name(done.tenant_id)}: resumed, was paused since {human(done.started_at)}; {counts}")
+        write_line(f"{name}: resumed, was paused since {human(done.started_at)}; {counts}")
 
 
 def _show(preview: ResumePreview, *, as_json: bool) -> None:

@@ -35,7 +35,7 @@ class ResumePolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A pause that holds at present; `scope` is all, tenant, campaign or action (that of `dedupe_key`)."""
+    """A pause that holds at present; `scope` is all, tenant, sends, campaign or action (that of `dedupe_key`)."""
 
     scope: str
     started_at: datetime
@@ -48,14 +48,20 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """What is to be paused or resumed: one campaign, one tenant (no campaign), or everything (neither)."""
+    """What is to be paused or resumed: one campaign, one tenant (no campaign), or everything (neither).
+
+    With `sends` only the mails of the tenant, or of all: timeouts go on.
+    """
 
     tenant_id: str | None = None
     campaign_id: str | None = None
+    sends: bool = False
 
     @property
     def scope(self) -> Scope:
         """How much it is."""
+        if self.sends:
+            return Scope.SENDS
         if self.tenant_id is None:
             return Scope.ALL
         return Scope.TENANT if self.campaign_id is None else Scope.CAMPAIGN

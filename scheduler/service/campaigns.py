@@ -14,7 +14,7 @@ from scheduler.domain.explaining.explanation import Explanation, StuckCampaign
 from scheduler.domain.incoming import IncomingEvent
 from scheduler.domain.migration import PlanMigration
 from scheduler.domain.outcome import Outcome
-from scheduler.domain.pausing import Pause, Paused, ResumePreview, ResumeSummary, Resumption
+from scheduler.domain.pausing import Pause, Paused, ResumePolicy, ResumePreview, ResumeSummary, Resumption
 from scheduler.domain.sending import SendRequest, SendResult
 from scheduler.domain.storable import require_text
 from scheduler.domain.timing import parse_instant
@@ -301,6 +301,41 @@ class CampaignStateManager:
         """Let everything go on, as `resume` does a campaign. Tenants and campaigns paused by themselves stay paused."""
         return self._resume_wide(Paused(), connection, Resumption.of(policy, spread), actor, reason)
 
+    def pause_sends(
+        self,
+        tenant_id: str | None = None,
+        connection: Any = None,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> Pause:
+        """While paused no mail goes out, of the tenant or of any; timeouts that wait for none go on.
+
+        Paused already: no change.
+        """
+        return self._pause_wide(_paused(tenant_id, None, sends=True), connection, actor, reason)
+
+    def resume_sends(
+        self,
+        tenant_id: str | None = None,
+        connection: Any = None,
+        *,
+        spread: timedelta | str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+    ) -> ResumeSummary:
+        """Let mails go out again: what is overdue now, or over the length of `spread`. Other pauses go on holding."""
+        how = Resumption.of(ResumePolicy.KEEP, spread)
+        return self._resume_wide(_paused(tenant_id, None, sends=True), connection, how, actor, reason)
+
+    def preview_resume_sends(
+        self, tenant_id: str | None = None, spread: timedelta | str | None = None, connection: Any = None
+    ) -> ResumePreview:
+        """How many mails would be due when, if `resume_sends` were called now."""
+        how = Resumption.of(ResumePolicy.KEEP, spread)
+        with self._database.reading(connection) as transaction:
+            return self._resumes.preview(transaction, _paused(tenant_id, None, sends=True), how)
+
     def pauses(self, tenant_id: str | None = None, connection: Any = None) -> list[Pause]:
         """What is paused, since when, by whom and why, the widest first; for a tenant, what holds anything of it."""
         tenant = None if tenant_id is None else require_id("tenant_id", tenant_id)
@@ -405,13 +440,13 @@ def _key(tenant_id: str, campaign_id: str) -> tuple[str, str]:
     return (require_id("tenant_id", tenant_id), require_id("campaign_id", campaign_id))
 
 
-def _paused(tenant_id: str | None, campaign_id: str | None) -> Paused:
+def _paused(tenant_id: str | None, campaign_id: str | None, *, sends: bool = False) -> Paused:
     if tenant_id is None:
         if campaign_id is not None:
             raise InvalidInputError("tenant_id", None, "give the campaign's tenant")
-        return Paused()
+        return Paused(sends=sends)
     if campaign_id is None:
-        return Paused(require_id("tenant_id", tenant_id))
+        return Paused(require_id("tenant_id", tenant_id), sends=sends)
     return Paused(*_key(tenant_id, campaign_id))
 
 

@@ -62,6 +62,7 @@ class LastLook:
         campaigns = stores.campaigns.read(transaction, (action.campaign_key for action in actions))
         plans = stores.plans.load(transaction, {(one.tenant_id, one.plan_hash) for one in campaigns.values()})
         contacts = stores.contacts.read(transaction, ((one.tenant_id, one.contact_id) for one in campaigns.values()))
+        stopped = stores.pauses.hold_sends(transaction, (one.tenant_id for one in campaigns.values()))
         looked = Looked()
         over: list[Completion] = []
         later: list[Return] = []
@@ -72,6 +73,8 @@ class LastLook:
                 over.append(Completion(action, reason or outcome.UNKNOWN_CAMPAIGN))
             elif reason is not None:
                 looked.doubtful.append(action)
+            elif action.tenant_id in stopped:
+                later.append(Return(action, ActionStatus.PAUSED, action.run_at, action.attempts))
             else:
                 plan = plans.get((campaign.tenant_id, campaign.plan_hash))
                 ready = _ready(action, campaign, plan, contacts, transaction.now)

@@ -38,7 +38,7 @@ from scheduler.store.actions import Key, action_columns, to_action
 from scheduler.store.campaigns import is_held
 from scheduler.store.claim_clock import ClaimClock
 from scheduler.store.database import Database, Transaction
-from scheduler.store.pauses import is_wide
+from scheduler.store.pauses import holds_sends, is_wide
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import CLAIMED, PAUSED, PENDING, is_pending_of_tenant, still
 from scheduler.store.tables import Instant
@@ -262,7 +262,7 @@ class Claims:
         return self._claiming(self._is_row_of(keys), keys.c.is_held)
 
     def _held_among(self, due: CTE) -> CTE:
-        """Whose tenant is paused ('': everybody's). The pauses can't be lifted until what they hold is `paused`.
+        """Whose tenant is paused ('': everybody's), or its mails. No pause is lifted until what it holds is `paused`.
 
         Lock: those pauses, for key share, skipping one that is being lifted: it holds nobody any more, and what fires
         then waits for the one who lifts it.
@@ -273,7 +273,9 @@ class Claims:
         if self._database.is_postgresql:
             array = func.array_append(func.array(tenants.scalar_subquery()), everyone)
             is_of_one = pauses.tenant_id == func.any(array)
-        held = select(pauses.tenant_id).where(is_of_one, is_wide(self._pauses))
+        is_send = bindparam("kind", type_=Text) == literal_column("'send'", Text)
+        holds = or_(is_wide(self._pauses), and_(is_send, holds_sends(self._pauses)))
+        held = select(pauses.tenant_id).where(is_of_one, holds)
         return held.with_for_update(read=True, key_share=True, skip_locked=True).cte("held")
 
     def _looked_up(self, found: CTE) -> FromClause:

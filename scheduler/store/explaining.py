@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Integer, Select, Text, and_, bindparam, li
 
 from scheduler.domain.action import ScheduledAction
 from scheduler.domain.explaining.explanation import OperatorAct
-from scheduler.domain.pausing import Pause
+from scheduler.domain.pausing import Pause, Scope
 from scheduler.store.actions import action_columns, to_action
 from scheduler.store.database import Database, Transaction
 from scheduler.store.events import StoredEvent
@@ -135,11 +135,11 @@ class Explaining:
         """Every pause that holds a campaign at present, the widest first."""
         pauses = self._pauses.c
         of_one = and_(pauses.tenant_id == key[0], pauses.campaign_id.in_(("", key[1])))
-        of_all = and_(pauses.tenant_id == "", pauses.campaign_id == "", pauses.scope == "all")
+        of_all = and_(pauses.tenant_id == "", pauses.campaign_id == "", pauses.scope.in_(("all", "sends")))
         statement = select(*pause_columns(self._pauses)).where(or_(of_one, of_all))
         found = [to_pause(row) for row in transaction.connection.execute(statement)]
-        widths = ("all", "tenant", "campaign", "action")
-        return sorted(found, key=lambda one: (widths.index(one.scope), one.started_at))
+        widths = list(Scope)
+        return sorted(found, key=lambda one: (widths.index(Scope(one.scope)), one.started_at))
 
     def contact(self, transaction: Transaction, key: Key) -> ContactState:
         """Whether a contact is suppressed; nothing is known of one without a row."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Table, Text, and_, bindparam, delete, literal_column, or_, select
+from sqlalchemy import ColumnElement, FromClause, Row, Table, Text, and_, bindparam, delete, literal_column, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.pausing import Pause, Paused, Scope
@@ -21,6 +21,7 @@ from scheduler.store.rows import RowSource, look_up
 Key = tuple[str, str]
 
 _ALL_TENANTS = ""
+SENDS = literal_column("'sends'", Text)
 WIDE = (literal_column("'all'", Text), literal_column("'tenant'", Text))
 
 
@@ -33,9 +34,9 @@ class Pauses:
         pauses = self._table.c
         self._tenants = RowSource(database.dialect_name, {"tenant_id": Text})
         of_tenant = and_(pauses.tenant_id == self._tenants.c.tenant_id, is_wide(self._table))
-        self._hold_wide = look_up(
-            self._tenants, self._table, [pauses.tenant_id], of_tenant, lock=True, skip_locked=True, for_share=True
-        )
+        self._hold_wide = self._holding(of_tenant)
+        sends = and_(pauses.tenant_id == self._tenants.c.tenant_id, holds_sends(self._table))
+        self._hold_sends = self._holding(sends)
 
     def begin(
         self,
@@ -80,16 +81,27 @@ class Pauses:
         row = transaction.connection.execute(statement.with_for_update(key_share=True)).first()
         return None if row is None else to_pause(row)
 
+    def _holding(self, where: ColumnElement[bool]) -> Any:
+        tenant_id = self._table.c.tenant_id
+        return look_up(self._tenants, self._table, [tenant_id], where, lock=True, skip_locked=True, for_share=True)
+
     def hold_wide(self, transaction: Transaction, tenant_ids: Iterable[str]) -> set[str]:
         """Those of the tenants that are paused, by themselves or with everything, and stay so until we commit.
 
         Never waits: a pause that is being lifted holds nobody.
         """
+        return self._hold(transaction, self._hold_wide, tenant_ids)
+
+    def hold_sends(self, transaction: Transaction, tenant_ids: Iterable[str]) -> set[str]:
+        """The same, of those whose mails are paused by themselves."""
+        return self._hold(transaction, self._hold_sends, tenant_ids)
+
+    def _hold(self, transaction: Transaction, statement: Any, tenant_ids: Iterable[str]) -> set[str]:
         wanted = set(tenant_ids)
         if not wanted:
             return wanted
         rows = [(tenant_id,) for tenant_id in sorted({*wanted, _ALL_TENANTS})]
-        held = set(transaction.connection.execute(self._hold_wide, self._tenants.bind(rows)).scalars())
+        held = set(transaction.connection.execute(statement, self._tenants.bind(rows)).scalars())
         return wanted if _ALL_TENANTS in held else wanted & held
 
     def select(self, transaction: Transaction, tenant_id: str | None) -> list[Pause]:
@@ -124,6 +136,11 @@ class Pauses:
 def is_wide(pauses: Table) -> ColumnElement[bool]:
     """The pause is a tenant's, or of everything: found by the tenant ('' for all) through the primary key."""
     return and_(pauses.c.campaign_id == literal_column("''", Text), pauses.c.scope.in_(WIDE))
+
+
+def holds_sends(pauses: FromClause) -> ColumnElement[bool]:
+    """The pause is one of mails alone, a tenant's or everybody's ('')."""
+    return and_(pauses.c.campaign_id == literal_column("''", Text), pauses.c.scope == SENDS)
 
 
 def pause_columns(pauses: Table) -> list[ColumnElement[Any]]:

@@ -33,6 +33,7 @@ from sqlalchemy import (
 from scheduler.domain.pausing import BUCKETS, HORIZONS, Paused, ResumePolicy, Resumption, Scope
 from scheduler.store.database import Database, Transaction
 from scheduler.store.instants import InstantArithmetic, in_microseconds
+from scheduler.store.pauses import holds_sends
 from scheduler.store.statuses import CLAIMED, PAUSED, PENDING, UNFINISHED, still
 from scheduler.store.tables import Instant
 
@@ -40,6 +41,7 @@ _NOW = bindparam("now", type_=Instant)
 _STARTED = bindparam("started", type_=Instant)
 _SPREAD = bindparam("spread", type_=BigInteger)
 _TIMEOUT = literal_column("'timeout'", Text)
+_SEND = literal_column("'send'", Text)
 _NOTHING = literal_column("0", BigInteger)
 _RUNNING = (literal_column("'active'", Text), literal_column("'paused'", Text))
 
@@ -171,6 +173,8 @@ class Resuming:
         own = self._counted(how, actions.created_at, wider)
         length = case((campaigns.tenant_id.is_(None), own), else_=self._length(paused, how))
         held_by = [self._is_held_alone(), *(one.is_not(None) for one in wider)]
+        if paused.scope != Scope.SENDS:
+            held_by.append(self._are_sends_held())
         if paused.scope != Scope.CAMPAIGN:
             held_by.append(func.coalesce(campaigns.status == PAUSED, false()))
         measured = (
@@ -253,6 +257,12 @@ class Resuming:
             .scalar_subquery()
         )
 
+    def _are_sends_held(self) -> ColumnElement[bool]:
+        """The action is a mail, and those of its tenant, or all, are paused."""
+        actions, pauses = self._actions.c, self._pauses.alias()
+        of_tenant = pauses.c.tenant_id.in_([literal_column("''", Text), actions.tenant_id])
+        return and_(actions.action_type == _SEND, exists().where(of_tenant, holds_sends(pauses)))
+
     def _is_held_alone(self) -> ColumnElement[bool]:
         """The action is paused by itself."""
         actions, pauses = self._actions.c, self._pauses.alias().c
@@ -272,6 +282,8 @@ class Resuming:
 def _within(table: Any, paused: Paused) -> list[Any]:
     """The rows of a table that the scope covers."""
     where = []
+    if paused.sends and "action_type" in table.c:
+        where.append(table.c.action_type == _SEND)
     if paused.tenant_id is not None:
         where.append(table.c.tenant_id == bindparam("tenant", type_=Text))
     if paused.campaign_id is not None:

@@ -28,6 +28,7 @@ from scheduler.domain.plan import CampaignPlan
 _PAUSED: Final = {
     "all": "everything is paused",
     "tenant": "its tenant is paused",
+    "sends": "its mails are paused",
     "campaign": "it is paused",
     "action": "one of its actions is paused",
 }
