@@ -136,13 +136,42 @@ class Settings(BaseSettings):
 
 
 def _credentials() -> dict[str, str]:
-    """Files that systemd's LoadCredential put into `$CREDENTIALS_DIRECTORY`, named after settings."""
+    """Files that systemd's LoadCredential put into `$CREDENTIALS_DIRECTORY`, named after settings.
+
+    Others may be there, for whoever else runs in the unit; a name that means to be a setting and is none is an error.
+    """
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
         return {}
-    names = {_variable(name) for name in Settings.model_fields}
-    files = [file for file in Path(directory).iterdir() if _as_variable(file.name) in names]
-    return {_as_variable(file.name): file.read_text("utf-8").strip() for file in files}
+    names = {variable_of(name) for name in Settings.model_fields}
+    found: dict[str, Path] = {}
+    for file in _files_of(Path(directory)):
+        name = _as_variable(file.name)
+        if name in found:
+            raise InvalidInputError("credentials", f"{found[name].name} and {file.name}", f"give one of them: {name}")
+        if name in names:
+            found[name] = file
+        elif file.name.upper().startswith(PREFIX):
+            raise _unknown(name, "(not shown)")
+    return {name: _read_credential(file) for name, file in found.items()}
+
+
+def _files_of(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except OSError as error:
+        raise InvalidInputError(
+            "CREDENTIALS_DIRECTORY", str(directory), f"it can't be read: {error.strerror}"
+        ) from None
+
+
+def _read_credential(file: Path) -> str:
+    try:
+        return file.read_text("utf-8").strip()
+    except OSError as error:
+        raise InvalidInputError("credential", str(file), f"it can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidInputError("credential", str(file), "it isn't UTF-8 text") from None
 
 
 def _as_variable(file_name: str) -> str:
@@ -150,18 +179,24 @@ def _as_variable(file_name: str) -> str:
     return name if name.startswith(PREFIX) else PREFIX + name
 
 
-def _variable(field_name: str) -> str:
+def variable_of(field_name: str) -> str:
+    """The environment variable of a field."""
     return PREFIX + ("SCHEMA" if field_name == "schema_name" else field_name.upper())
 
 
 def _known(found: Mapping[str, str], settings: type[Settings]) -> dict[str, str]:
-    fields = {_variable(name): name for name in settings.model_fields}
+    fields = {variable_of(name): name for name in settings.model_fields}
     given = {name.upper(): value for name, value in found.items() if name.upper().startswith(PREFIX)}
     for name, value in given.items():
         if name not in fields:
-            raise InvalidInputError(name, value, f"no such setting; there are {', '.join(sorted(fields))}")
+            raise _unknown(name, value)
     aliases = {"schema_name": f"{PREFIX}SCHEMA"}
     return {aliases.get(fields[name], fields[name]): value for name, value in given.items() if value != ""}
+
+
+def _unknown(name: str, value: str) -> InvalidInputError:
+    known = ", ".join(sorted(map(variable_of, Settings.model_fields)))
+    return InvalidInputError(name, value, f"no such setting; there are {known}")
 
 
 def _first_fault(error: ValidationError) -> InvalidInputError:
@@ -170,4 +205,4 @@ def _first_fault(error: ValidationError) -> InvalidInputError:
     cause = fault.get("ctx", {}).get("error")
     remedy = cause.remedy if isinstance(cause, InvalidInputError) else fault["msg"]
     shown = "(not shown)" if any(word in name.lower() for word in _NEVER_SHOWN) else fault.get("input")
-    return InvalidInputError(name if name.startswith(PREFIX) else _variable(name), shown, remedy)
+    return InvalidInputError(name if name.startswith(PREFIX) else variable_of(name), shown, remedy)

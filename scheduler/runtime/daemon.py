@@ -1,7 +1,7 @@
 """The daemon: starts, says so, waits for a signal, drains, and is gone.
 
-SIGTERM and SIGINT only wake the main thread, which drains and leaves with 0; a second one leaves at once. The
-watchdog is fed from here, and only while the scheduling loop turns.
+SIGTERM and SIGINT only wake the main thread, which drains and leaves with 0; a second one leaves at once. SIGHUP lets
+it read the settings anew. The watchdog is fed from here, and only while the scheduling loop turns.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Final
 
 from scheduler.domain.errors import DatabaseUnavailableError, SchedulerError
-from scheduler.runtime.systemd import notify, watchdog_interval
+from scheduler.runtime.systemd import extend_timeout, extending_timeout, notify, notify_reloading, watchdog_interval
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
 from scheduler.telemetry.log import emit
 
@@ -22,6 +25,10 @@ _FIRST_RETRY: Final = 0.5
 _LONGEST_RETRY: Final = 5.0
 _LONGEST_SILENCE: Final = 10.0
 _IDLE: Final = 60.0
+# What a stop takes beside SHUTDOWN_TIMEOUT: handing back, threads that hang in the database, Sentry.
+_REST_OF_STOP: Final = timedelta(seconds=30)
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+_FIRING: Final = "firing timeouts"
 _ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 50_000
 
 
@@ -36,21 +43,32 @@ def calm_garbage_collector() -> None:
 
 
 class Daemon:
-    """Runs one `TimeoutScheduler` until it is told to stop. For the main thread of a process."""
+    """Runs one `TimeoutScheduler` until it is told to stop. For the main thread of a process.
 
-    def __init__(self, timeout_scheduler: TimeoutScheduler) -> None:
+    `reload` is what SIGHUP does. With `upgrades` the schema is made or brought up to date before anything is fired.
+    """
+
+    def __init__(
+        self, timeout_scheduler: TimeoutScheduler, reload: Callable[[], None] | None = None, *, upgrades: bool = False
+    ) -> None:
         self._scheduler = timeout_scheduler
-        self._stop = threading.Event()
+        self._reload = reload
+        self._upgrades = upgrades
+        # Its `put` may interrupt its `get`, which an event's `set` may not.
+        self._signals: SimpleQueue[int] = SimpleQueue()
+        self._is_stopping = False
 
     def run(self) -> int:
         """Fire until SIGTERM or SIGINT; returns the exit code. Waits for a database that isn't there yet."""
         calm_garbage_collector()
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        heeded = _STOPPING if self._reload is None else (*_STOPPING, signal.SIGHUP)
+        previous = {number: signal.signal(number, self._on_signal) for number in heeded}
         try:
             if self._start():
-                notify("READY=1", "STATUS=firing timeouts")
+                notify("READY=1", f"STATUS={_FIRING}")
                 self._wait()
             notify("STOPPING=1", "STATUS=draining")
+            extend_timeout(self._scheduler.settings.shutdown_timeout + _REST_OF_STOP)
             emit("daemon.draining", instance=self._scheduler.instance)
             self._scheduler.shutdown()
         finally:
@@ -62,13 +80,18 @@ class Daemon:
     def why_not_alive(self) -> str | None:
         """None while the scheduling loop turns (or hasn't begun to); else how long it has been silent."""
         silence = self._scheduler.silence
-        if not self._scheduler.apscheduler.running or silence < _LONGEST_SILENCE:
+        if not self._scheduler.apscheduler.running or silence < self._longest_silence:
             return None
         return f"the scheduling loop has not turned for {silence:.0f} seconds"
 
+    @property
+    def _longest_silence(self) -> float:
+        """A loop that has nothing to do sleeps for POLL_INTERVAL."""
+        return _LONGEST_SILENCE + self._scheduler.settings.poll_interval.total_seconds()
+
     def why_not_ready(self) -> str | None:
         """None while this process fires and its database answers with the right schema; else what is wrong."""
-        if self._stop.is_set():
+        if self._is_stopping:
             return "draining"
         if not self._scheduler.apscheduler.running:
             return "not started"
@@ -82,27 +105,56 @@ class Daemon:
         return None
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._stop.is_set():
-            os._exit(128 + number)
-        self._stop.set()
+        if number in _STOPPING:
+            if self._is_stopping:
+                os._exit(128 + number)
+            self._is_stopping = True
+        self._signals.put(number)
 
     def _start(self) -> bool:
         """Start firing; False when told to stop while the database was still away."""
         delay = _FIRST_RETRY
-        while not self._stop.is_set():
+        while not self._is_stopping:
             try:
+                if self._upgrades:
+                    self._upgrade()
                 self._scheduler.start()
             except DatabaseUnavailableError as error:
                 emit("database.unavailable", error=str(error))
                 notify("STATUS=waiting for the database")
-                self._stop.wait(delay)
+                if self._heard(delay) == signal.SIGHUP:
+                    self._reread()
                 delay = min(delay * 2, _LONGEST_RETRY)
             else:
                 return True
         return False
 
+    def _upgrade(self) -> None:
+        notify("STATUS=bringing the schema up to date")
+        with extending_timeout():
+            self._scheduler.migrate()
+
     def _wait(self) -> None:
-        interval = watchdog_interval()
-        while not self._stop.wait(interval or _IDLE):
-            if interval is not None and self.why_not_alive() is None:
+        interval, said = watchdog_interval(), _FIRING
+        while not self._is_stopping:
+            if self._heard(interval or _IDLE) == signal.SIGHUP:
+                notify_reloading()
+                self._reread()
+                notify("READY=1", f"STATUS={said}")
+            silent = self.why_not_alive()
+            if silent is None and interval is not None:
                 notify("WATCHDOG=1")
+            status = silent or (_FIRING if self._scheduler.is_database_up else "waiting for the database")
+            if status != said:
+                notify(f"STATUS={status}")
+                said = status
+
+    def _heard(self, timeout: float) -> int | None:
+        """The next signal; None when there was none for so many seconds."""
+        with suppress(Empty):
+            return self._signals.get(timeout=timeout)
+        return None
+
+    def _reread(self) -> None:
+        if self._reload is not None:
+            self._reload()
