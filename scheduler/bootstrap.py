@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from scheduler.domain.errors import DatabaseUnavailableError, SchemaOutdatedError
 from scheduler.runtime.daemon import Daemon
+from scheduler.runtime.reloading import Reloading, Reread
+from scheduler.runtime.reporting import checking_in, reporting
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
 from scheduler.settings import Settings
 from scheduler.store.schema import require_current
 from scheduler.telemetry.log import configure_logging, emit
-from scheduler.telemetry.sentry import flush, start_sentry
 from scheduler.web.application import Health, create_application
 from scheduler.web.server import WebServer, require_token
 
@@ -18,27 +19,37 @@ def open_scheduler(settings: Settings) -> TimeoutScheduler:
     return TimeoutScheduler(settings=settings)
 
 
-def run_daemon(settings: Settings) -> int:
+def run_daemon(settings: Settings, reread: Reread, *, upgrades: bool = False) -> int:
     """Run the daemon until it is told to stop; returns the exit code.
+
+    SIGHUP lets it `reread` its settings. With `upgrades` it makes the schema, or brings it up to date, first.
 
     Only this configures the process: logging, Sentry, signals. Raises SchemaOutdatedError, AlreadyRunningError and
     InvalidInputError before anything is fired; a database that is away is waited for.
     """
-    configure_logging(settings.log_level, settings.log_format)
+    _configure(settings)
+    with reporting(settings):
+        return _run(settings, reread, upgrades=upgrades)
+
+
+def _run(settings: Settings, reread: Reread, *, upgrades: bool) -> int:
     timeout_scheduler = open_scheduler(settings)
-    if settings.sentry_dsn is not None:
-        start_sentry(settings.sentry_dsn.get_secret_value(), settings.sentry_environment, timeout_scheduler.instance)
     web_server = None
     try:
         _introduce(timeout_scheduler, settings)
-        daemon = Daemon(timeout_scheduler)
+        daemon = Daemon(timeout_scheduler, Reloading(settings, reread, _configure).reload, upgrades=upgrades)
         web_server = _serve(daemon, timeout_scheduler, settings)
-        return daemon.run()
+        with checking_in(settings, timeout_scheduler.instance, daemon.why_not_alive):
+            return daemon.run()
     finally:
         if web_server is not None:
             web_server.stop()
         timeout_scheduler.close()
-        flush()
+
+
+def _configure(settings: Settings) -> None:
+    """How lines are logged: at the start, and with every reload."""
+    configure_logging(settings.log_level, settings.log_format)
 
 
 def _serve(daemon: Daemon, timeout_scheduler: TimeoutScheduler, settings: Settings) -> WebServer | None:

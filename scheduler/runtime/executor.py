@@ -18,6 +18,7 @@ from scheduler.domain.action import ScheduledAction
 from scheduler.domain.errors import DatabaseUnavailableError
 from scheduler.runtime.claimed_job import ClaimedJob, Submitted
 from scheduler.runtime.database_watch import DatabaseWatch
+from scheduler.runtime.failure_watch import FailureWatch
 from scheduler.runtime.in_hand import InHand
 from scheduler.runtime.shift import Batch, Shift
 from scheduler.service.results import Ended
@@ -54,12 +55,14 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         jobstore_alias: str,
         in_hand: InHand,
         watch: DatabaseWatch,
+        failure_watch: FailureWatch,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
         self._work = work
         self._in_hand = in_hand
         self._watch = watch
+        self._failure_watch = failure_watch
         self._workers = workers
         self._name = name
         self._jobstore_alias = jobstore_alias
@@ -124,10 +127,12 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         """Record what was left of batches that are over."""
         for ended in self._work.record_rest():
             self._in_hand.drop([ended.action])
+            self._failure_watch.note([ended])
             self._tell(ended.action.dedupe_key, ended.action.run_at, ended)
 
     def _run(self, shift: Shift, batch: Batch) -> None:
         ended = self._fire_until_answered([one.job.action for one in batch], shift.stopping)
+        self._failure_watch.note(ended)
         if not self._scheduler.has_listeners:
             return
         results = {one.action.dedupe_key: one for one in ended}

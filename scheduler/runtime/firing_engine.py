@@ -17,6 +17,7 @@ from scheduler.domain.sending import SendHandler
 from scheduler.runtime.campaign_scheduler import ALIAS, SEND_ALIAS, CampaignScheduler
 from scheduler.runtime.database_watch import DatabaseWatch
 from scheduler.runtime.executor import BatchExecutor, Work
+from scheduler.runtime.failure_watch import FailureWatch
 from scheduler.runtime.file_lock import FileLock
 from scheduler.runtime.forking import watch
 from scheduler.runtime.job_store import TimeoutJobStore
@@ -64,7 +65,8 @@ class FiringEngine:
         self._work_of: dict[ActionType, Work] = {ActionType.TIMEOUT: self._firing}
         self._claims = OwnClaims(stores, settings, self.owner)
         self.watch = DatabaseWatch(metrics)
-        self._keeping = Keeping(stores, settings, self.owner, self._claims, self.watch, self)
+        self._failure_watch = FailureWatch(metrics, settings.alert_consecutive_failures, self.owner)
+        self._keeping = Keeping(stores, settings, self.owner, self._claims, self.watch, self, metrics)
         self.apscheduler = CampaignScheduler(self, settings.poll_interval)
         lanes = [self._lane(ActionType.TIMEOUT, self._firing, settings.workers, settings.batch_size, ALIAS)]
         if send_handler is not None:
@@ -79,7 +81,8 @@ class FiringEngine:
         watch(self)
 
     def _lane(self, action_type: ActionType, work: Work, workers: int, batch_size: int, alias: str) -> Lane:
-        executor = BatchExecutor(work, workers, batch_size, alias, ALIAS, self._claims.in_hand, self.watch)
+        watches = self.watch, self._failure_watch
+        executor = BatchExecutor(work, workers, batch_size, alias, ALIAS, self._claims.in_hand, *watches)
         executor.wakes_always = self._settings.max_rate_per_tenant is not None
         self.apscheduler.add_executor(executor, alias)
         return Lane(action_type, executor)
@@ -164,7 +167,9 @@ class FiringEngine:
     def _fire_in_hand(self, work: Work, claimed: Sequence[ScheduledAction]) -> list[Ended]:
         """Fire what was claimed in this thread; what an error leaves over waits for its lease."""
         try:
-            return work.fire(claimed, may_wait=True) or [Ended(action, GONE) for action in claimed]
+            ended = work.fire(claimed, may_wait=True)
+            self._failure_watch.note(ended)
+            return ended or [Ended(action, GONE) for action in claimed]
         finally:
             kept = {action.key for action in work.leave(claimed)}
             self._claims.in_hand.drop([action for action in claimed if action.key not in kept])
@@ -254,6 +259,7 @@ class FiringEngine:
         self._keeping.forget_parent()
         self._claims.in_hand.forget_parent()
         self.watch.forget_parent()
+        self._failure_watch.forget_parent()
         for lane in self._lanes:
             lane.executor.forget_parent()
         if self._lock is not None:

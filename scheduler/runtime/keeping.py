@@ -14,9 +14,11 @@ from scheduler.runtime.maintenance import Maintenance
 from scheduler.runtime.own_claims import OwnClaims
 from scheduler.runtime.ticker import Ticker
 from scheduler.runtime.wakeup import Wakeup
+from scheduler.service.counting import Counting
 from scheduler.service.owner import Owner
 from scheduler.settings import Settings
 from scheduler.store.stores import Stores
+from scheduler.telemetry.metrics import Metrics
 from scheduler.telemetry.sentry import report_unexpected
 
 _RENEWALS_PER_LEASE: Final = 6
@@ -48,6 +50,7 @@ class Keeping:
         claims: OwnClaims,
         watch: DatabaseWatch,
         kept: Kept,
+        metrics: Metrics,
     ) -> None:
         self._stores = stores
         self._owner = owner
@@ -61,6 +64,7 @@ class Keeping:
         self._recovered_after = 0
         self._sends_not_before = 0.0
         self._maintenance = Maintenance(stores, owner, settings)
+        self._counting = Counting(stores, settings, metrics)
         self._renewal = Ticker("outreach:renewal", self._lease / _RENEWALS_PER_LEASE, self._renew)
         interval = min(self._lease / _RECOVERIES_PER_LEASE, _LONGEST_INTERVAL)
         self._upkeep = Ticker("outreach:upkeep", interval, self._keep_up, at_once=True)
@@ -113,7 +117,7 @@ class Keeping:
         self._renewed_after = recoveries
 
     def _keep_up(self) -> None:
-        others = (self._share_rates, self._recover_others, self._maintenance.tidy)
+        others = (self._share_rates, self._recover_others, self._count, self._maintenance.tidy)
         for task in (self._note_alive, self._kept.record_rest, *others):
             self._guarded(task)
 
@@ -135,6 +139,11 @@ class Keeping:
             self._give_time_to_renew()
         if self._maintenance.recover(sends=time.monotonic() >= self._sends_not_before):
             self._kept.wakeup()
+
+    def _count(self) -> None:
+        """Where the database is away, nothing is known of it."""
+        if self._watch.is_up:
+            self._counting.look()
 
     def _give_time_to_renew(self) -> None:
         """After an outage, which a process that has just begun can't know of, others first renew what they work on.

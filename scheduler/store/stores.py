@@ -9,6 +9,7 @@ from scheduler.domain.plan import TimerDefaults
 from scheduler.store.action_changes import ActionChanges
 from scheduler.store.action_edits import ActionEdits
 from scheduler.store.actions import Actions
+from scheduler.store.backlog import BacklogRows
 from scheduler.store.campaigns import Campaigns
 from scheduler.store.claims import Claims
 from scheduler.store.contacts import Contacts
@@ -62,6 +63,11 @@ class Stores:
     def due(self) -> Due:
         """When something is due, and whose."""
         return Due(self.database)
+
+    @cached_property
+    def backlog(self) -> BacklogRows:
+        """How much is waiting, as last counted."""
+        return BacklogRows(self.database)
 
     @cached_property
     def campaigns(self) -> Campaigns:

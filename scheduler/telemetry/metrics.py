@@ -9,6 +9,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from scheduler.domain.event import EXIT_EVENTS, MAIL_EVENTS
+from scheduler.telemetry.backlog_gauges import BacklogFigures, BacklogGauges
 from scheduler.telemetry.batch_histogram import BatchHistogram
 
 __all__ = ["CollectorRegistry", "Metrics", "event_label", "package_version"]
@@ -98,6 +99,12 @@ class Metrics:
         self._last_loop = Gauge(
             "timeout_scheduler_last_loop_timestamp_seconds", "when the scheduling loop last turned", registry=target
         )
+        self._backlog = BacklogGauges(target)
+        self._consecutive_failures = Gauge(
+            "timeout_scheduler_consecutive_failures",
+            "distinct actions whose attempts failed with no success between",
+            registry=target,
+        )
         build = Gauge("timeout_scheduler_build_info", "always 1", ["version", "python"], registry=target)
         build.labels(package_version(), platform.python_version()).set(1)
 
@@ -127,6 +134,14 @@ class Metrics:
     def sent(self, seconds: float) -> None:
         """Note the time one send took."""
         self._send_seconds.observe(seconds)
+
+    def backlog(self, figures: BacklogFigures) -> None:
+        """Note how much is waiting in the whole database."""
+        self._backlog.note(figures)
+
+    def consecutive_failures(self, count: int) -> None:
+        """Note how many distinct actions have failed in a row."""
+        self._consecutive_failures.set(count)
 
     def database_is_up(self, *, up: bool) -> None:
         """Note whether the database answers."""

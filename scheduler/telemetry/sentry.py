@@ -1,51 +1,176 @@
-"""Errors to Sentry. Only the daemon initialises it; in a host application the host's own set-up is used."""
+"""Errors and alerts to Sentry. Only the daemon initialises it; in a host application the host's own set-up is used.
+
+Reports are queued and sent by a thread of the SDK: a Sentry that is slow or away holds up nobody, and what doesn't fit
+the queue is dropped. Nothing is sent that the daemon doesn't say here: no traces, sessions, breadcrumbs or log lines.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
-from typing import Any
+from traceback import walk_tb
+from typing import Any, Final
 
 import sentry_sdk
-from sentry_sdk.integrations.logging import LoggingIntegration
+from sentry_sdk.crons import capture_checkin
+from sentry_sdk.integrations import Integration
+from sentry_sdk.integrations.excepthook import ExcepthookIntegration
+from sentry_sdk.integrations.threading import ThreadingIntegration
+from sentry_sdk.scrubber import EventScrubber
+from sentry_sdk.utils import BadDsn
 
+from scheduler.domain.errors import InvalidInputError
 from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import package_version
+from scheduler.telemetry.scrubbing import Scrubber
+
+_US: Final = "timeout-scheduler"
+_LONGEST_TAG: Final = 200
+_LONGEST_TEXT: Final = 500
+# What goes wrong with every turn of a loop is told with every turn to the log, and once a minute to Sentry.
+_REPEATED_EVERY_SECONDS: Final = 60.0
+_MOST_CAUSES: Final = 1000
+
+CHECK_IN_SECONDS: Final = 60.0
+_MONITOR: Final[Any] = {
+    "schedule": {"type": "interval", "value": 1, "unit": "minute"},
+    # In minutes: one check-in that is lost, and a start that takes its time, are no reason to wake anybody.
+    "checkin_margin": 2,
+    "max_runtime": 1,
+    "failure_issue_threshold": 1,
+    "recovery_threshold": 1,
+}
 
 
-def start_sentry(dsn: str, environment: str | None, instance: str) -> None:
-    """Report to this DSN from now on. No contact data: no locals, no bodies, no default personal data."""
-    sentry_sdk.init(
-        dsn=dsn,
-        environment=environment,
-        release=f"timeout-scheduler@{package_version()}",
-        server_name=instance,
-        send_default_pii=False,
-        include_local_variables=False,
-        # A trail of requests would show the webhook's query, which may hold a token; its receiver isn't ours to trace.
-        max_breadcrumbs=0,
-        trace_propagation_targets=[],
-        # One place captures; the logging integration would report every ERROR line a second time.
-        integrations=[LoggingIntegration(level=None, event_level=None)],
-    )
+def start_sentry(dsn: str, environment: str | None, instance_name: str, scrubber: Scrubber) -> None:
+    """Report to this DSN from now on. Raises InvalidInputError for one that is none.
+
+    No contact data and no secrets: no locals, no command line, no requests, and every text goes through `scrubber`.
+    """
+    integrations: list[Integration] = [
+        # Uncaught errors of other people's threads. The logging integration would report our ERROR lines a second time.
+        ExcepthookIntegration(),
+        ThreadingIntegration(propagate_scope=False),
+    ]
+    try:
+        sentry_sdk.init(
+            dsn=dsn,
+            environment=environment,
+            release=f"{_US}@{package_version()}",
+            server_name=instance_name,
+            default_integrations=False,
+            auto_enabling_integrations=False,
+            integrations=integrations,
+            before_send=lambda event, _hint: _scrubbed(event, scrubber),
+            event_scrubber=EventScrubber(recursive=True),
+            send_default_pii=False,
+            include_local_variables=False,
+            auto_session_tracking=False,
+            spotlight=False,
+            # A trail of requests would show the webhook's query, which may hold a token; its receiver isn't ours.
+            max_breadcrumbs=0,
+            trace_propagation_targets=[],
+        )
+    except BadDsn:
+        raise InvalidInputError(
+            "SCHEDULER_SENTRY_DSN", "(not shown)", "give the DSN as Sentry shows it: https://key@host/number"
+        ) from None
 
 
-def report(error: BaseException, tags: Mapping[str, Any]) -> None:
-    """Report one error with tags; does nothing where Sentry isn't set up."""
+def name_instance(instance: str) -> None:
+    """Put this identity on every report from now on."""
+    sentry_sdk.get_global_scope().set_tag("instance", instance)
+
+
+def report(error: BaseException, facts: Mapping[str, Any]) -> None:
+    """Report one error with what is known about it; does nothing where Sentry isn't set up.
+
+    Errors of one cause are one issue: of the same type, from the same place, at the same kind of action.
+    """
+    kind = str(facts.get("action_type", "")), str(facts.get("event_type", "")), str(facts.get("reason", ""))
     with sentry_sdk.new_scope() as scope:
-        for name, value in tags.items():
-            if value is not None:
-                scope.set_tag(name, str(value))
-        scope.fingerprint = ["timeout-scheduler", type(error).__name__, str(tags.get("action_type", ""))]
+        _describe(scope, facts, "action" if "dedupe_key" in facts else "circumstances")
+        scope.fingerprint = [_US, *cause_of(error), *kind]
         sentry_sdk.capture_exception(error)
+
+
+def report_message(text: str, level: Any, facts: Mapping[str, Any]) -> None:
+    """Report an incident, or its end. Incidents of one kind are one issue, and their ends another."""
+    with sentry_sdk.new_scope() as scope:
+        _describe(scope, facts, "incident")
+        scope.fingerprint = [_US, str(facts.get("alert", "")), str(facts.get("action_type", "")), level]
+        sentry_sdk.capture_message(text, level=level)
+
+
+def _describe(scope: sentry_sdk.Scope, facts: Mapping[str, Any], title: str) -> None:
+    """Texts as tags, which Sentry searches and cuts; all of it, whole, beside the report."""
+    known = {name: value for name, value in facts.items() if value is not None}
+    for name, value in known.items():
+        if isinstance(value, str) and name != "error":
+            scope.set_tag(name, value[:_LONGEST_TAG])
+    scope.set_context(title, known)
+
+
+def cause_of(error: BaseException) -> tuple[str, str]:
+    """The type of an error, and where it was raised: what tells its cause from others, without any id."""
+    place = ""
+    for frame, _ in walk_tb(error.__traceback__):
+        place = f"{frame.f_globals.get('__name__', '')}:{frame.f_code.co_name}"
+    return f"{type(error).__module__}.{type(error).__qualname__}", place
+
+
+class _Throttle:
+    """Lets each cause through once in a while. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._next: dict[tuple[str, ...], float] = {}
+
+    def lets_through(self, cause: tuple[str, ...]) -> bool:
+        now = time.monotonic()
+        with self._mutex:
+            if now < self._next.get(cause, 0.0):
+                return False
+            if len(self._next) >= _MOST_CAUSES:
+                self._next.clear()
+            self._next[cause] = now + _REPEATED_EVERY_SECONDS
+            return True
+
+
+_throttle = _Throttle()
 
 
 def report_unexpected(event: str, error: BaseException) -> None:
     """Log an error nobody thought of under this event of the vocabulary, and report it: the thread goes on."""
     first_line = str(error).partition("\n")[0]
     emit(event, error=f"{type(error).__name__}: {first_line}")
-    report(error, {"reason": event})
+    if sentry_sdk.is_initialized() and _throttle.lets_through((event, *cause_of(error))):
+        report(error, {"reason": event})
+
+
+def check_in(slug: str, *, is_well: bool) -> None:
+    """Tell Sentry's monitor of that name, which is made with the first call, that this daemon lives, or how."""
+    capture_checkin(monitor_slug=slug, status="ok" if is_well else "error", monitor_config=_MONITOR)
 
 
 def flush(timeout: float = 2.0) -> None:
-    """Wait until what was reported is sent: before the process ends."""
+    """Wait until what was reported is sent, for so long at most: before the process ends."""
     sentry_sdk.flush(timeout)
+
+
+def _scrubbed(event: Any, scrubber: Scrubber) -> Any:
+    """What may be sent of an event. A hook that raises would lose it, and with it that anything happened."""
+    try:
+        for one in (event.get("exception") or {}).get("values") or ():
+            one["value"] = _first_line(one.get("value"))
+        return scrubber.value(event)
+    except Exception as error:  # noqa: BLE001 - whatever an event may hold
+        kept = ("event_id", "timestamp", "platform", "level", "release", "environment", "server_name", "fingerprint")
+        bare = {name: event[name] for name in kept if name in event}
+        return {**bare, "message": f"an error whose report could not be cleaned: {type(error).__name__}"}
+
+
+def _first_line(text: Any) -> str:
+    """A database's further lines show the row, those of a driver the statement with its parameters."""
+    return str(text or "").partition("\n")[0][:_LONGEST_TEXT]

@@ -1,0 +1,250 @@
+"""How much is waiting: counted by one, shown by all, cheap however much there is, and judged once for all."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import pytest
+from prometheus_client import generate_latest
+from sqlalchemy import func, select
+
+from scheduler import TimeoutScheduler
+from scheduler.service.counting import Counting
+from scheduler.store.turns import take_turn
+from scheduler.telemetry import backlog_gauges
+from tests.integration.conftest import OpenScheduler
+from tests.support.eventually import eventually
+from tests.support.scheduling import FAR_AHEAD, LONG_AGO, execute, make_jobs, make_settings, query
+
+GAUGES: Final = ("pending", "due", "claimed", "errors")
+ALWAYS: Final = timedelta(0)
+NEVER_AGAIN: Final = timedelta(days=1)
+
+
+@pytest.fixture
+def scheduler(open_scheduler: OpenScheduler, database_url: str) -> TimeoutScheduler:
+    return open_scheduler(database_url)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    caplog.set_level("INFO", "timeout_scheduler")
+    return lambda: [
+        record.getMessage().split()[0].removeprefix("event=")
+        for record in caplog.records
+        if "event=alert." in record.getMessage()
+    ]
+
+
+def shown(scheduler: TimeoutScheduler, *names: str) -> list[float | None]:
+    value = scheduler.metrics.registry.get_sample_value
+    return [value(f"timeout_scheduler_{name}") for name in names or GAUGES]
+
+
+def counting(scheduler: TimeoutScheduler, interval: timedelta = ALWAYS, **settings: Any) -> Counting:
+    return Counting(scheduler.stores, make_settings(**settings), scheduler.metrics, interval)
+
+
+def fill(scheduler: TimeoutScheduler) -> None:
+    """20 that are due, 30 that aren't, 2 in error, 1 claimed, and some that are over."""
+    scheduler.schedule_many(make_jobs(23))
+    scheduler.schedule_many(make_jobs(30, node_id="later", scheduled_at=FAR_AHEAD))
+    change = "UPDATE scheduled_actions SET status = :status, claimed_by = :owner, claimed_until = :until, "
+    change += "finished_at = :finished WHERE node_id = 'intro' AND campaign_id = :campaign"
+    then = LONG_AGO.isoformat(" ")
+    in_error = {"status": "error", "owner": None, "until": None, "finished": then}
+    is_claimed = {"status": "claimed", "owner": "somebody", "until": then, "finished": None}
+    for campaign_id, values in {"c-1": in_error, "c-2": in_error, "c-3": is_claimed}.items():
+        execute(scheduler, change, campaign=campaign_id, **values)
+    scheduler.schedule_many(make_jobs(5, node_id="over"))
+    execute(
+        scheduler,
+        "UPDATE scheduled_actions SET status = 'completed', outcome = 'stale', finished_at = run_at"
+        " WHERE node_id = 'over'",
+    )
+
+
+def rest(scheduler: TimeoutScheduler) -> None:
+    """The next look counts."""
+    execute(scheduler, "UPDATE timeout_scheduler_backlog SET took = 0, pending_took = 0")
+
+
+def test_all_that_waits_is_counted(scheduler: TimeoutScheduler) -> None:
+    fill(scheduler)
+    assert shown(scheduler) == [None] * 4
+    counting(scheduler).look()
+    assert shown(scheduler) == [50, 20, 1, 2]
+    (age,) = shown(scheduler, "oldest_due_seconds")
+    assert age is not None
+    assert age > timedelta(days=5 * 365).total_seconds()
+
+
+def test_a_table_without_anything_is_counted_too(scheduler: TimeoutScheduler) -> None:
+    counting(scheduler).look()
+    assert shown(scheduler, *GAUGES, "oldest_due_seconds") == [0, 0, 0, 0, 0]
+
+
+def test_every_process_shows_what_one_of_them_counted(
+    scheduler: TimeoutScheduler, open_scheduler: OpenScheduler, database_url: str
+) -> None:
+    other = open_scheduler(database_url)
+    fill(scheduler)
+    counting(scheduler, NEVER_AGAIN).look()
+    scheduler.schedule_many(make_jobs(7, node_id="more"))
+
+    counting(other, NEVER_AGAIN).look()
+
+    assert shown(other) == shown(scheduler) == [50, 20, 1, 2]
+    assert query(scheduler, "SELECT due, pending FROM timeout_scheduler_backlog") == [(20, 50)]
+
+
+def test_while_one_counts_nobody_else_does(open_scheduler: OpenScheduler, postgresql_url: str) -> None:
+    scheduler = open_scheduler(postgresql_url)
+    fill(scheduler)
+    with scheduler.database.transaction() as transaction:
+        assert take_turn(transaction, "counting")
+        counting(scheduler).look()
+    assert shown(scheduler) == [None] * 4
+
+
+def test_a_count_rests_for_twenty_times_what_it_took(scheduler: TimeoutScheduler) -> None:
+    fill(scheduler)
+    counting(scheduler).look()
+    execute(scheduler, "UPDATE timeout_scheduler_backlog SET took = 3600")
+    scheduler.schedule_many(make_jobs(7, node_id="more"))
+
+    counting(scheduler).look()
+
+    assert shown(scheduler) == [50, 20, 1, 2]
+
+
+def test_what_is_pending_is_counted_apart_and_less_often(scheduler: TimeoutScheduler) -> None:
+    fill(scheduler)
+    counting(scheduler).look()
+    execute(scheduler, "UPDATE timeout_scheduler_backlog SET took = 0, pending_took = 3600")
+    scheduler.schedule_many(make_jobs(7, node_id="more"))
+
+    counting(scheduler).look()
+
+    assert shown(scheduler) == [50, 27, 1, 2]
+
+
+def test_counting_reads_no_table(open_scheduler: OpenScheduler, postgresql_url: str) -> None:
+    """Of many that are pending and many that are over: what is due, claimed, in error is found through its index."""
+    scheduler = open_scheduler(postgresql_url)
+    scheduler.schedule_many(make_jobs(3000, scheduled_at=FAR_AHEAD))
+    fill(scheduler)
+    execute(scheduler, "ANALYZE scheduled_actions")
+    rows = scheduler.stores.backlog
+    with scheduler.database.engine.connect() as connection:
+        statement = rows._count_work.compile(connection, compile_kwargs={"render_postcompile": True})  # noqa: SLF001
+        bound = {**statement.params, "now": LONG_AGO + timedelta(days=365)}
+        plan = connection.exec_driver_sql(f"EXPLAIN {statement}", bound).scalars().all()
+    assert not [line for line in plan if "Seq Scan" in line], plan
+    assert sum("ix_scheduled_actions_due" in line for line in plan) == 2
+
+
+def test_a_count_of_what_is_pending_that_takes_too_long_is_given_up_and_the_rest_is_counted(
+    open_scheduler: OpenScheduler, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that sleeps, in place of one that counts a billion rows."""
+    scheduler = open_scheduler(postgresql_url)
+    fill(scheduler)
+    counting(scheduler).look()
+    scheduler.schedule_many(make_jobs(7, node_id="more"))
+    rest(scheduler)
+    monkeypatch.setattr(scheduler.stores.backlog, "_count_pending", select(func.pg_sleep(60)))
+
+    hasty = counting(scheduler, database_timeout=timedelta(seconds=1))
+    hasty.look()
+
+    assert shown(scheduler) == [50, 27, 1, 2]
+    rest(scheduler)
+    hasty.look()  # tries again, but not so soon
+
+
+def test_a_count_of_what_is_due_that_takes_too_long_is_given_up_and_the_last_one_shown(
+    open_scheduler: OpenScheduler, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = open_scheduler(postgresql_url)
+    fill(scheduler)
+    counting(scheduler).look()
+    rest(scheduler)
+    monkeypatch.setattr(scheduler.stores.backlog, "_count_work", select(func.pg_sleep(60)))
+
+    counting(scheduler, database_timeout=timedelta(seconds=1)).look()
+
+    assert shown(scheduler) == [50, 20, 1, 2]
+
+
+def test_what_was_not_read_for_a_minute_is_shown_no_more(
+    scheduler: TimeoutScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting(scheduler).look()
+    monkeypatch.setattr(backlog_gauges, "SHOWN_FOR_SECONDS", 0.0)
+    assert shown(scheduler, *GAUGES, "oldest_due_seconds") == [None] * 5
+    assert b"# TYPE timeout_scheduler_due gauge" in generate_latest(scheduler.metrics.registry)
+
+
+def test_the_background_counts_by_itself(scheduler: TimeoutScheduler) -> None:
+    fill(scheduler)
+    scheduler.start()
+    eventually(lambda: shown(scheduler)[0] is not None)
+
+
+# One incident, however many daemons look
+
+
+def test_a_backlog_is_told_of_once_by_all_who_look_and_its_end_too(
+    scheduler: TimeoutScheduler, open_scheduler: OpenScheduler, database_url: str, said: Callable[[], list[str]]
+) -> None:
+    others = [counting(open_scheduler(database_url)) for _ in range(2)]
+    scheduler.schedule_many(make_jobs(3))
+    lookers = [counting(scheduler), *others]
+    for _ in range(2):
+        for looker in lookers:
+            looker.look()
+            rest(scheduler)
+    assert said() == ["alert.raised"]
+
+    execute(scheduler, "DELETE FROM scheduled_actions")
+    for looker in lookers:
+        looker.look()
+        rest(scheduler)
+    assert said() == ["alert.raised", "alert.recovered"]
+
+
+def test_an_incident_outlives_the_process_that_told_of_it(
+    scheduler: TimeoutScheduler, open_scheduler: OpenScheduler, database_url: str, said: Callable[[], list[str]]
+) -> None:
+    scheduler.schedule_many(make_jobs(3))
+    counting(scheduler).look()
+    rest(scheduler)
+    scheduler.close()
+
+    counting(open_scheduler(database_url)).look()
+
+    assert said() == ["alert.raised"]
+
+
+def test_processes_that_look_at_the_same_moment_tell_of_it_once(
+    scheduler: TimeoutScheduler, said: Callable[[], list[str]]
+) -> None:
+    scheduler.schedule_many(make_jobs(3))
+    threads = [threading.Thread(target=counting(scheduler).look) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said() == ["alert.raised"]
+
+
+def test_what_is_due_and_young_is_no_incident(scheduler: TimeoutScheduler, said: Callable[[], list[str]]) -> None:
+    with scheduler.database.reading() as transaction:
+        now = transaction.now
+    scheduler.schedule_many(make_jobs(30, scheduled_at=now - timedelta(seconds=40)))
+    for _ in range(3):
+        counting(scheduler, alert_backlog=10).look()
+        rest(scheduler)
+    assert said() == []
