@@ -163,8 +163,8 @@ def _make_files(folder: Path, files: Mapping[str, str]) -> dict[Path, str]:
     return {} if is_open else {base: "/opt/python"}
 
 
-def _find_init(boot: subprocess.Popen[bytes], console: Path) -> int | None:
-    """The process id, as it is numbered here, of a systemd that has come so far that it takes commands."""
+def _find_init(boot: subprocess.Popen[bytes], console: Path) -> int:
+    """The process id, as it is numbered here, of a systemd that takes commands by now; 0 until there is one."""
     assert boot.poll() is None, f"it didn't boot: {console.read_text('utf-8', 'replace')}"
     with suppress(psutil.Error):
         for process in psutil.Process(boot.pid).children(recursive=True):
@@ -172,7 +172,7 @@ def _find_init(boot: subprocess.Popen[bytes], console: Path) -> int | None:
                 machine = SystemdMachine(process.pid)
                 if "active" in machine.systemctl("is-active", "basic.target", is_checked=False).split():
                     return process.pid
-    return None
+    return 0
 
 
 def _end(boot: subprocess.Popen[bytes]) -> None:
