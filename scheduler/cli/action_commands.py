@@ -1,24 +1,20 @@
-"""`actions list`, `show`, `cancel`, `retry`: what is scheduled, and what to do about one of them."""
+"""`actions list`, `show`: what is scheduled. `cancel` and `retry` are in `action_changes`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
+from scheduler.cli.action_changes import COLUMNS, NodeFilter, TypeOption, cancel, retry, unknown
 from scheduler.cli.documents import action_document, labelled
-from scheduler.cli.failures import FAILED
 from scheduler.cli.options import JobArgument, JsonFlag, OptionalCampaign, OptionalTenant
-from scheduler.cli.output import write_fields, write_json, write_line, write_message, write_table
+from scheduler.cli.output import write_fields, write_json, write_message, write_table
 from scheduler.cli.session import opened
-from scheduler.cli.texts import require_text
-from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction, require_id
+from scheduler.domain.action import ActionStatus, ScheduledAction, require_id
 from scheduler.domain.timing import parse_instant
-from scheduler.runtime.timeout_scheduler import TimeoutScheduler
 
 actions = typer.Typer(no_args_is_help=True, help="List, show, cancel and retry scheduled actions.")
-
-COLUMNS: Final = ("run_at", "status", "outcome", "attempts", "dedupe_key")
 
 StatusOption = Annotated[
     list[ActionStatus] | None,
@@ -28,9 +24,6 @@ StatusOption = Annotated[
         help="Only this state: pending, claimed, paused, completed, canceled or error. Repeatable.",
     ),
 ]
-TypeOption = Annotated[
-    ActionType | None, typer.Option("--type", metavar="TYPE", help="Only one kind: timeout or send.")
-]
 DueBeforeOption = Annotated[
     str | None,
     typer.Option(
@@ -38,11 +31,6 @@ DueBeforeOption = Annotated[
     ),
 ]
 LimitOption = Annotated[int, typer.Option("--limit", metavar="N", help="At most so many, 1 to 100000.")]
-NodeFilter = Annotated[str | None, typer.Option("--node", metavar="ID", help="Only this node, such as email_intro.")]
-ReasonOption = Annotated[
-    str | None,
-    typer.Option("--reason", metavar="TEXT", help='Why, for the record, such as "left the company".'),
-]
 
 
 @actions.command("list")
@@ -83,61 +71,13 @@ def show(context: typer.Context, job_id: JobArgument, *, as_json: JsonFlag = Fal
     with opened(context) as timeout_scheduler:
         action = timeout_scheduler.find(job_id)
     if action is None:
-        raise _unknown(job_id)
+        raise unknown(job_id)
     document = action_document(action)
     write_json(document) if as_json else write_fields(labelled(document))
 
 
-@actions.command()
-def cancel(
-    context: typer.Context, job_id: JobArgument, reason: ReasonOption = None, *, as_json: JsonFlag = False
-) -> None:
-    """Cancel one unfinished action. Its campaign goes on; without its timeout it may wait for ever."""
-    with opened(context) as timeout_scheduler:
-        is_done = timeout_scheduler.cancel(job_id, require_text("--reason", reason))
-        action = timeout_scheduler.find(job_id)
-    _tell("canceled", is_done, job_id, action, as_json=as_json)
-
-
-@actions.command()
-def retry(context: typer.Context, job_id: JobArgument, *, as_json: JsonFlag = False) -> None:
-    """Give an action in error new attempts, from now on."""
-    with opened(context) as timeout_scheduler:
-        is_done = timeout_scheduler.retry(job_id)
-        action = timeout_scheduler.find(job_id)
-        is_left = action is not None and action.status == ActionStatus.ERROR and _is_left(timeout_scheduler, action)
-    _tell("retried", is_done, job_id, action, as_json=as_json, is_left=is_left)
-
-
-def _is_left(timeout_scheduler: TimeoutScheduler, action: ScheduledAction) -> bool:
-    campaign = timeout_scheduler.campaigns.find(action.tenant_id, action.campaign_id)
-    return campaign is not None and (campaign.is_finished or campaign.node_visit != action.node_visit)
-
-
-def _tell(
-    word: str,
-    is_done: bool,  # noqa: FBT001 - the answer of the call, next to its word
-    job_id: str,
-    action: ScheduledAction | None,
-    *,
-    as_json: bool,
-    is_left: bool = False,
-) -> None:
-    if action is None:
-        raise _unknown(job_id)
-    if as_json:
-        write_json({word: is_done, "action": action_document(action)})
-    elif is_done:
-        write_line(f"{word}: {job_id}")
-    if not is_done:
-        reason = "its visit was left already" if is_left else f"it is {action.status}"
-        write_message(f"error: not {word}: {job_id}: {reason}")
-        raise typer.Exit(FAILED)
-
-
-def _unknown(job_id: str) -> typer.Exit:
-    write_message(f"error: there is no action {job_id!r}: `actions list` shows those there are")
-    return typer.Exit(FAILED)
+actions.command()(cancel)
+actions.command()(retry)
 
 
 def _row(action: ScheduledAction) -> list[object]:

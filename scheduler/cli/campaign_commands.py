@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from scheduler.cli.action_commands import COLUMNS
+from scheduler.cli.action_changes import COLUMNS
 from scheduler.cli.documents import action_document, campaign_document, labelled, transition_document
 from scheduler.cli.explain_commands import explain, stuck
 from scheduler.cli.options import CampaignOption, JsonFlag, TenantOption

@@ -9,7 +9,7 @@ import typer
 from scheduler.cli.options import ActorOption, ContactOption, JsonFlag, TenantOption
 from scheduler.cli.output import write_json, write_line
 from scheduler.cli.session import opened
-from scheduler.cli.texts import require_text
+from scheduler.cli.texts import require_text, who_does_it
 
 contacts = typer.Typer(no_args_is_help=True, help="Suppress contacts, let them be approached again, forget them.")
 
@@ -30,7 +30,7 @@ def suppress(
 ) -> None:
     """Approach a contact no more. Its campaigns stop, and new ones are refused; it may be unknown yet."""
     with opened(context) as timeout_scheduler:
-        who, why = require_text("--actor", actor), require_text("--reason", reason) or ""
+        who, why = who_does_it(actor), require_text("--reason", reason) or ""
         is_new = timeout_scheduler.campaigns.suppress(tenant, contact, why, actor=who)
     _tell("suppressed", contact, "it was suppressed already", is_done=is_new, as_json=as_json)
 
@@ -46,7 +46,7 @@ def unsuppress(
 ) -> None:
     """Let a contact be approached again. Stopped campaigns stay so; `enroll --restart` begins one again."""
     with opened(context) as timeout_scheduler:
-        is_done = timeout_scheduler.campaigns.unsuppress(tenant, contact, actor=require_text("--actor", actor))
+        is_done = timeout_scheduler.campaigns.unsuppress(tenant, contact, actor=who_does_it(actor))
     _tell("unsuppressed", contact, "it wasn't suppressed", is_done=is_done, as_json=as_json)
 
 
@@ -61,7 +61,7 @@ def erase(
 ) -> None:
     """Remove a contact's personal data, for good. Its campaigns stop; its id, its history and a suppression stay."""
     with opened(context) as timeout_scheduler:
-        is_done = timeout_scheduler.campaigns.erase(tenant, contact, actor=require_text("--actor", actor))
+        is_done = timeout_scheduler.campaigns.erase(tenant, contact, actor=who_does_it(actor))
     _tell("erased", contact, "nothing is known of it", is_done=is_done, as_json=as_json)
 
 

@@ -13,7 +13,7 @@ from scheduler.cli.options import ActorOption, JsonFlag, OptionalTenant
 from scheduler.cli.output import write_json, write_line, write_message, write_table
 from scheduler.cli.session import opened
 from scheduler.cli.stored_plans import StoredPlans
-from scheduler.cli.texts import require_text
+from scheduler.cli.texts import who_does_it
 from scheduler.domain.action import require_id
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.migration import PlanMigration
@@ -67,7 +67,7 @@ def migrate(
 ) -> None:
     """Move running campaigns to another plan. Says first who stands where, and what would go off at once."""
     with opened(context) as timeout_scheduler, naming_options(_FIELDS):
-        who, mapped = require_text("--actor", actor), _node_map(node_map or ())
+        who, mapped = who_does_it(actor), _node_map(node_map or ())
         plans = StoredPlans(timeout_scheduler, None if tenant is None else require_id("tenant_id", tenant))
         old_plan_hash, tenants = plans.tenants_with("OLD", old)
         request = _Request(old_plan_hash, plans.plan("NEW", new), mapped)

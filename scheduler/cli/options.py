@@ -28,5 +28,5 @@ JobArgument = Annotated[
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text for people.")]
 
 ActorOption = Annotated[
-    str | None, typer.Option("--actor", metavar="NAME", help="Who does this, for the record, such as alex.")
+    str | None, typer.Option("--actor", metavar="NAME", help="Who does this, for the record, if not who is logged in.")
 ]

@@ -15,7 +15,7 @@ from scheduler.cli.failures import naming_options
 from scheduler.cli.options import ActorOption, CampaignOption, JsonFlag, OptionalTenant, TenantOption
 from scheduler.cli.output import human, write_json, write_line, write_table
 from scheduler.cli.session import opened
-from scheduler.cli.texts import require_text
+from scheduler.cli.texts import require_text, who_does_it
 from scheduler.domain.campaign import Campaign
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.pausing import BUCKETS, DueCounts, Pause, ResumePreview, ResumeSummary, Scope
@@ -66,7 +66,7 @@ def pause(
     """Hold a campaign, a tenant or everything; or all mail. Nothing of it fires, and nothing is lost."""
     _require_scope(tenant, campaign, everything=everything, sends=sends)
     with opened(context) as timeout_scheduler, naming_options(_FIELDS):
-        who, why = require_text("--actor", actor), require_text("--reason", reason)
+        who, why = who_does_it(actor), require_text("--reason", reason)
         campaigns = timeout_scheduler.campaigns
         if sends:
             paused = campaigns.pause_sends(tenant, actor=who, reason=why)
@@ -101,7 +101,7 @@ def resume(
     _require_scope(tenant, campaign, everything=everything, sends=sends)
     how: dict[str, Any] = {"policy": policy, "spread": spread}
     with opened(context) as timeout_scheduler, naming_options(_FIELDS):
-        who, why = require_text("--actor", actor), require_text("--reason", reason)
+        who, why = who_does_it(actor), require_text("--reason", reason)
         campaigns = timeout_scheduler.campaigns
         if dry_run and sends:
             _show(campaigns.preview_resume_sends(tenant, spread), as_json=as_json)
@@ -146,7 +146,7 @@ def stop(
 ) -> None:
     """End a campaign now, and cancel everything pending for it. A finished one is left as it is."""
     with opened(context) as timeout_scheduler:
-        who, why = require_text("--actor", actor), require_text("--reason", reason)
+        who, why = who_does_it(actor), require_text("--reason", reason)
         tell(timeout_scheduler.campaigns.stop(tenant, campaign, actor=who, reason=why), as_json=as_json)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from typing import Final
 
 from scheduler.domain.errors import InvalidInputError
@@ -20,3 +22,15 @@ def require_text(option: str, value: str | None) -> str | None:
     if not value.strip() or len(value) > LONGEST_TEXT:
         raise InvalidInputError(option, value, f"give 1 to {LONGEST_TEXT} characters, or leave it out")
     return value
+
+
+def who_does_it(actor: str | None) -> str:
+    """Who is named for the record: who was given, else who is logged in (before `sudo`)."""
+    return require_text("--actor", actor) or os.environ.get("SUDO_USER") or _login_name()
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"

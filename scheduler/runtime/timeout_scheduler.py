@@ -140,9 +140,11 @@ class TimeoutScheduler:
         """Give a pending or paused action another instant; False when it is unknown, claimed or finished."""
         return self._timeouts.reschedule(job_id, run_at, connection)
 
-    def cancel(self, job_id: str, reason: str | None = None, connection: Any = None) -> bool:
+    def cancel(
+        self, job_id: str, reason: str | None = None, connection: Any = None, *, actor: str | None = None
+    ) -> bool:
         """Cancel one action; False when unknown or finished. A claimed one is canceled unless it commits first."""
-        return self._timeouts.cancel(job_id, reason, connection)
+        return self._timeouts.cancel(job_id, reason, connection, actor)
 
     def cancel_node(self, tenant_id: str, campaign_id: str, node_id: str, connection: Any = None) -> int:
         """Cancel all that is unfinished for one node of a campaign; returns how many."""
@@ -152,9 +154,9 @@ class TimeoutScheduler:
         """Cancel all that is unfinished for a campaign; returns how many. The campaign itself goes on."""
         return self._timeouts.cancel_campaign(tenant_id, campaign_id, connection)
 
-    def retry(self, job_id: str, connection: Any = None) -> bool:
+    def retry(self, job_id: str, connection: Any = None, *, actor: str | None = None) -> bool:
         """Reopen an action in `error`, due now; False when it isn't in error, or its visit was left already."""
-        return self._timeouts.retry(job_id, connection)
+        return self._timeouts.retry(job_id, connection, actor)
 
     def find(self, job_id: str, connection: Any = None) -> ScheduledAction | None:
         """The action of that job id, in whatever state it is."""

@@ -96,13 +96,19 @@ class Timeouts:
             emit("action.rescheduled", dedupe_key=job_id, run_at=instant.isoformat())
         return moved
 
-    def cancel(self, job_id: str, reason: str | None = None, connection: Any = None) -> bool:
-        """Cancel one action; False when unknown or finished. A claimed one is canceled unless it commits first."""
+    def cancel(self, job_id: str, reason: str | None = None, connection: Any = None, actor: str | None = None) -> bool:
+        """Cancel one action; False when unknown or finished. A claimed one is canceled unless it commits first.
+
+        With an actor it is noted in `operator_actions`.
+        """
         key = _key(job_id)
 
         def cancel(transaction: Transaction) -> bool:
-            self._lock_campaign_of(transaction, key)
-            return self._stores.edits.cancel(transaction, key, reason)
+            action = self._lock_campaign_of(transaction, key)
+            is_done = self._stores.edits.cancel(transaction, key, reason)
+            if is_done and action is not None and actor is not None:
+                self._record(transaction, "action.canceled", action, actor, reason)
+            return is_done
 
         canceled = self._database.run(cancel, connection)
         if canceled:
@@ -129,15 +135,21 @@ class Timeouts:
 
         return self._told(key, self._database.run(cancel, connection), None)
 
-    def retry(self, job_id: str, connection: Any = None) -> bool:
-        """Reopen an action in `error`, due now; False when it isn't in error, or its visit was left already."""
+    def retry(self, job_id: str, connection: Any = None, actor: str | None = None) -> bool:
+        """Reopen an action in `error`, due now; False when it isn't in error, or its visit was left already.
+
+        With an actor it is noted in `operator_actions`.
+        """
         key = _key(job_id)
 
         def reopen(transaction: Transaction) -> bool:
             action = self._lock_campaign_of(transaction, key)
             if action is None or not self._is_current(transaction, action):
                 return False
-            return self._stores.edits.reopen(transaction, key)
+            is_done = self._stores.edits.reopen(transaction, key)
+            if is_done and actor is not None:
+                self._record(transaction, "action.retried", action, actor, None)
+            return is_done
 
         reopened = self._database.run(reopen, connection)
         if reopened:
@@ -212,6 +224,12 @@ class Timeouts:
     def unfinished(self, limit: int) -> list[ScheduledAction]:
         """Everything still to come, of all tenants, at most `limit`."""
         return self.select(statuses=list(UNFINISHED), limit=limit)
+
+    def _record(
+        self, transaction: Transaction, act: str, action: ScheduledAction, actor: str, reason: str | None
+    ) -> None:
+        details = {"reason": reason, "dedupe_key": action.dedupe_key}
+        self._stores.operator_actions.record(transaction, act, *action.campaign_key, actor, details)
 
     def _insert(self, transaction: Transaction, jobs: list[TimeoutJob]) -> int:
         inserted = self._stores.actions.insert(transaction, [_row(job) for job in jobs])

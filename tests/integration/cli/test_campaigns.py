@@ -116,7 +116,7 @@ def test_a_dry_run_says_how_many_would_fire_when_and_changes_nothing(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((), "--tenant: give a tenant, with --campaign one campaign of it, or --all"),
+        ((), "--tenant: give a tenant, with --campaign one campaign of it, --all, or --sends"),
         (("--campaign", "c-1"), "--tenant: give the campaign's tenant"),
         (("--all", "--tenant", "acme"), "--all: leave out --tenant and --campaign, or --all"),
     ],
