@@ -39,7 +39,7 @@ def _run(settings: Settings, reread: Reread, *, upgrades: bool) -> int:
         _introduce(timeout_scheduler, settings)
         daemon = Daemon(timeout_scheduler, Reloading(settings, reread, _configure).reload, upgrades=upgrades)
         web_server = _serve(daemon, timeout_scheduler, settings)
-        with checking_in(settings, timeout_scheduler.instance, daemon.why_not_alive):
+        with checking_in(settings, timeout_scheduler.instance, daemon.is_firing, daemon.why_not_alive):
             return daemon.run()
     finally:
         if web_server is not None:

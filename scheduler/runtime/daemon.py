@@ -19,6 +19,7 @@ from typing import Final
 from scheduler.domain.errors import DatabaseUnavailableError, SchedulerError
 from scheduler.runtime.systemd import extend_timeout, extending_timeout, notify, notify_reloading, watchdog_interval
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
+from scheduler.store.rights import require_rights_of_daemon
 from scheduler.telemetry.log import emit
 
 _FIRST_RETRY: Final = 0.5
@@ -77,6 +78,10 @@ class Daemon:
         emit("daemon.stopped", instance=self._scheduler.instance)
         return 0
 
+    def is_firing(self) -> bool:
+        """Whether the scheduling loop was started, and not stopped."""
+        return bool(self._scheduler.apscheduler.running)
+
     def why_not_alive(self) -> str | None:
         """None while the scheduling loop turns (or hasn't begun to); else how long it has been silent."""
         silence = self._scheduler.silence
@@ -118,6 +123,7 @@ class Daemon:
             try:
                 if self._upgrades:
                     self._upgrade()
+                require_rights_of_daemon(self._scheduler.database)
                 self._scheduler.start()
             except DatabaseUnavailableError as error:
                 emit("database.unavailable", error=str(error))

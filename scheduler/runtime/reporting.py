@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -17,6 +18,7 @@ from scheduler.telemetry.scrubbing import Scrubber
 from scheduler.telemetry.sentry import CHECK_IN_SECONDS, check_in, flush, name_instance, report, start_sentry
 
 _LONGEST_SLUG: Final = 50
+_LOOKED_EVERY_SECONDS: Final = 5.0
 
 
 @contextmanager
@@ -41,18 +43,38 @@ def reporting(settings: Settings) -> Iterator[None]:
         flush()
 
 
-@contextmanager
-def checking_in(settings: Settings, instance: str, why_not_alive: Callable[[], str | None]) -> Iterator[None]:
-    """Tell Sentry once a minute during the block that the daemon lives, so that a dead one is noticed from outside.
+class CheckIns:
+    """Tells a monitor of Sentry once a minute that this daemon fires. For one thread, which asks more often.
 
-    While the loop doesn't turn, which a process that lives can say, it checks in as `error`.
+    One that doesn't fire says nothing, and is missed: it waits for its database, or dies with every start. While the
+    loop doesn't turn, which a process that lives can say, it checks in as `error`.
     """
+
+    def __init__(self, slug: str, is_firing: Callable[[], bool], why_not_alive: Callable[[], str | None]) -> None:
+        self._slug = slug
+        self._is_firing = is_firing
+        self._why_not_alive = why_not_alive
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Check in where it is time."""
+        if not self._is_firing() or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + CHECK_IN_SECONDS
+        check_in(self._slug, is_well=self._why_not_alive() is None)
+
+
+@contextmanager
+def checking_in(
+    settings: Settings, instance: str, is_firing: Callable[[], bool], why_not_alive: Callable[[], str | None]
+) -> Iterator[None]:
+    """Check in during the block, so that a dead daemon is noticed from outside; without a DSN nothing."""
     if settings.sentry_dsn is None:
         yield
         return
     name_instance(instance)
-    slug = slug_of(instance_name_of(settings))
-    ticker = Ticker("check-in", CHECK_IN_SECONDS, lambda: check_in(slug, is_well=why_not_alive() is None), at_once=True)
+    check_ins = CheckIns(slug_of(instance_name_of(settings)), is_firing, why_not_alive)
+    ticker = Ticker("check-in", _LOOKED_EVERY_SECONDS, check_ins.look, at_once=True)
     ticker.start()
     try:
         yield

@@ -35,7 +35,7 @@ _PATTERNS: Final = (
     ),
     (re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}"), rf"\1 {REMOVED}"),
     # A mail address.
-    (re.compile(r"[^\s<>\"'(),:;@\[\]]+@[^\s<>\"'(),:;@\[\]]+\.[^\s<>\"'(),:;@\[\].]+"), REMOVED),
+    (re.compile(r"[^\s<>\"'(),:;@\[\]]+@[^\s<>\"'(),:;@\[\]]+\.[^\W\d_][\w-]+"), REMOVED),
 )
 
 
@@ -64,7 +64,8 @@ class Scrubber:
         if depth >= _DEEPEST:
             return REMOVED
         if isinstance(value, Mapping):
-            return {name: self._member(name, member, depth) for name, member in value.items()}
+            members = value.items()
+            return {self.text(str(name)): self._member(name, member, depth) for name, member in members}
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self.value(member, depth + 1) for member in value]
         return self.text(str(value))

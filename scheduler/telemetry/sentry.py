@@ -46,7 +46,7 @@ _MONITOR: Final[Any] = {
 def start_sentry(dsn: str, environment: str | None, instance_name: str, scrubber: Scrubber) -> None:
     """Report to this DSN from now on. Raises InvalidInputError for one that is none.
 
-    No contact data and no secrets: no locals, no command line, no requests, and every text goes through `scrubber`.
+    No contact data and no secrets: no locals, no source lines, no command line, and every text goes through `scrubber`.
     """
     integrations: list[Integration] = [
         # Uncaught errors of other people's threads. The logging integration would report our ERROR lines a second time.
@@ -64,8 +64,8 @@ def start_sentry(dsn: str, environment: str | None, instance_name: str, scrubber
             integrations=integrations,
             before_send=lambda event, _hint: _scrubbed(event, scrubber),
             event_scrubber=EventScrubber(recursive=True),
-            send_default_pii=False,
             include_local_variables=False,
+            include_source_context=False,
             auto_session_tracking=False,
             spotlight=False,
             # A trail of requests would show the webhook's query, which may hold a token; its receiver isn't ours.
@@ -164,7 +164,9 @@ def _scrubbed(event: Any, scrubber: Scrubber) -> Any:
     try:
         for one in (event.get("exception") or {}).get("values") or ():
             one["value"] = _first_line(one.get("value"))
-        return scrubber.value(event)
+        # These are of our own making, and a version may look like an address.
+        ours = {name: event[name] for name in ("release", "server_name") if name in event}
+        return {**scrubber.value(event), **ours}
     except Exception as error:  # noqa: BLE001 - whatever an event may hold
         kept = ("event_id", "timestamp", "platform", "level", "release", "environment", "server_name", "fingerprint")
         bare = {name: event[name] for name in kept if name in event}

@@ -98,6 +98,15 @@ class Allergic(Gated):
             raise ValueError("not this one")
 
 
+class Closed(Gated):
+    """Fails with everything, until the gate is open."""
+
+    def work(self, _jobs: Sequence[ScheduledAction]) -> None:
+        """Raise."""
+        if not _is_open():
+            raise ValueError("closed")
+
+
 class Greedy(Gated):
     """Takes all the memory there is for its second batch, unless the gate is open. For one worker."""
 
