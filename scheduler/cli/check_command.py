@@ -9,16 +9,16 @@ import typer
 
 from scheduler.bootstrap import open_scheduler
 from scheduler.cli.checks import (
-    Finding,
-    Verdict,
     check_database,
     check_import_name,
     check_send_handler,
     check_state_manager,
 )
 from scheduler.cli.failures import FAILED, explain, naming_options
+from scheduler.cli.finding import Finding, Verdict
 from scheduler.cli.options import JsonFlag
 from scheduler.cli.output import write_json, write_line
+from scheduler.cli.server_checks import check_sentry, check_web
 from scheduler.cli.session import settings_of, without_imports
 from scheduler.domain.errors import SchedulerError
 from scheduler.settings import Settings
@@ -27,7 +27,8 @@ from scheduler.settings import Settings
 def check(context: typer.Context, *, as_json: JsonFlag = False) -> None:
     """Look for what would go wrong, before a deploy.
 
-    Settings, database, schema, clocks, state manager, send handler, and whether the import name `scheduler` is taken.
+    Settings, database, schema, the server and our rights there, clocks, state manager, send handler, the port of health
+    and metrics, Sentry, and whether the import name `scheduler` is taken.
     A line for each, with what to do about it; exits with 1 if any of them FAILED.
     """
     findings = []
@@ -53,6 +54,8 @@ def _findings(context: typer.Context) -> Iterator[Finding]:
     yield from _database_findings(settings)
     yield check_state_manager(settings)
     yield check_send_handler(settings)
+    yield check_web(settings)
+    yield check_sentry(settings)
 
 
 def _database_findings(settings: Settings) -> Iterator[Finding]:
@@ -66,7 +69,7 @@ def _database_findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", Verdict.FAILED, explain(error)[0], "correct SCHEDULER_DATABASE_URL")
         return
     with closing(opened) as timeout_scheduler:
-        yield from check_database(timeout_scheduler, settings.send_handler)
+        yield from check_database(timeout_scheduler, settings)
 
 
 def _say(finding: Finding) -> None:

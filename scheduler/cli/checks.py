@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 import scheduler
 from scheduler.cli.failures import explain
+from scheduler.cli.finding import Finding, Verdict
 from scheduler.cli.import_name import find_clashes
+from scheduler.cli.server_checks import check_folder, check_server
 from scheduler.domain.errors import SchedulerError
 from scheduler.runtime.loading import load_send_handler, load_state_manager
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
 from scheduler.settings import Settings
-from scheduler.store.schema import current_version, require_current
+from scheduler.store.schema import current_version, newest_version, require_current
 
 TOLERATED_SKEW: Final = timedelta(seconds=1)
 HARMFUL_SKEW: Final = timedelta(minutes=1)
-
-
-class Verdict(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "FAILED"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The answer of one check; `remedy` says what to do where it isn't ok."""
-
-    name: str
-    verdict: Verdict
-    detail: str
-    remedy: str | None = None
 
 
 def check_import_name() -> Iterator[Finding]:
@@ -51,8 +33,8 @@ def check_import_name() -> Iterator[Finding]:
         yield Finding("import name", Verdict.OK, f"`scheduler` is {package}")
 
 
-def check_database(timeout_scheduler: TimeoutScheduler, send_handler: str) -> Iterator[Finding]:
-    """Whether the database answers, has the schema this program needs, plans that need a handler, and the time."""
+def check_database(timeout_scheduler: TimeoutScheduler, settings: Settings) -> Iterator[Finding]:
+    """Whether the database answers, is one to fire on, and has the schema this program needs, and the time."""
     database = timeout_scheduler.database
     shown = database.engine.url.render_as_string(hide_password=True)
     try:
@@ -64,14 +46,26 @@ def check_database(timeout_scheduler: TimeoutScheduler, send_handler: str) -> It
     yield Finding("database", Verdict.OK, shown)
     try:
         require_current(database)
-    except SchedulerError:
-        detail = "the tables are missing" if version is None else f"it is at version {version}"
-        yield Finding("schema", Verdict.FAILED, detail, "run `timeout-scheduler db upgrade`")
+    except SchedulerError as error:
+        yield _unusable_schema(version, error)
+        return
+    yield Finding("schema", Verdict.OK, f"version {version}")
+    if database.is_postgresql:
+        yield from check_server(timeout_scheduler, settings)
     else:
-        yield Finding("schema", Verdict.OK, f"version {version}")
-        if send_handler == "log":
-            yield from _check_sends(timeout_scheduler)
+        yield from filter(None, [check_folder(timeout_scheduler)])
+    if settings.send_handler == "log":
+        yield from _check_sends(timeout_scheduler)
     yield _check_clock(timeout_scheduler)
+
+
+def _unusable_schema(version: str | None, error: SchedulerError) -> Finding:
+    if version is not None and version > newest_version():
+        return Finding("schema", Verdict.FAILED, str(error), "install the newer timeout-scheduler here")
+    detail = (
+        "the tables are missing" if version is None else f"it is at version {version}, {newest_version()} is needed"
+    )
+    return Finding("schema", Verdict.FAILED, detail, "run `timeout-scheduler db upgrade`")
 
 
 def judge_skew(skew: timedelta) -> Finding:

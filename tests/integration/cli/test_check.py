@@ -1,22 +1,42 @@
+import socket
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from scheduler import TimeoutScheduler
-from scheduler.cli.checks import Finding, Verdict, judge_skew
+from scheduler.cli.checks import judge_skew
+from scheduler.cli.finding import Finding, Verdict
+from scheduler.cli.server_checks import judge_server
+from scheduler.store.fitness import ServerState
+from scheduler.web.application import Health, create_application
+from scheduler.web.server import WebServer
 from tests.integration.cli.conftest import Answer, Command, enrol
+from tests.support.scheduling import execute
+
+
+@pytest.fixture(autouse=True)
+def any_free_port(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - after its settings
+    """Whatever else listens on this machine."""
+    monkeypatch.setenv("SCHEDULER_HTTP_PORT", "0")
 
 
 def verdicts(answer: Answer) -> dict[str, str]:
     return {check["name"]: check["verdict"] for check in answer.document["checks"]}
 
 
-def test_check_looks_at_everything_and_is_content(command: Command) -> None:
+def test_check_looks_at_everything_and_is_content(command: Command, database_url: str) -> None:
+    server = {"server": "warning", "rights": "ok"}  # the server of the tests neither cleans up nor waits for its disk
+
     answer = command("check", "--json")
 
     assert (answer.code, answer.document["is_ok"]) == (0, True)
     assert verdicts(answer) == {
+        **(server if "postgresql" in database_url else {"folder": "ok"}),
+        "web": "ok",
+        "sentry": "ok",
         "import name": verdicts(answer)["import name"],  # a warning where the tests run from a plain checkout
         "settings": "ok",
         "database": "ok",
@@ -39,6 +59,123 @@ def test_check_of_an_empty_database_says_to_upgrade(bare: Command, empty_databas
 
     assert answer.code == 1
     assert "FAILED   schema: the tables are missing\n         → run `timeout-scheduler db upgrade`\n" in answer.out
+
+
+def test_check_of_a_schema_that_is_behind_or_ahead_says_what_to_install(
+    command: Command, timeouts: TimeoutScheduler
+) -> None:
+    execute(timeouts, "UPDATE timeout_scheduler_version SET version_num = '0002'")
+    assert "FAILED   schema: it is at version 0002," in command("check").out
+
+    execute(timeouts, "UPDATE timeout_scheduler_version SET version_num = '9999'")
+    assert "ok       schema: version 9999" in command("check").out, "it says that programs of ours may work on it"
+
+    execute(timeouts, "UPDATE timeout_scheduler_installation SET oldest_program = '9998'")
+    answer = command("check")
+    assert answer.code == 1
+    assert "newer than this version knows" in answer.out
+    assert "→ install the newer timeout-scheduler here" in answer.out
+
+
+def test_check_of_a_role_without_rights_names_them(
+    bare: Command, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(TimeoutScheduler(postgresql_url)) as owner:
+        execute(owner, "DROP ROLE IF EXISTS reader")
+        execute(owner, "CREATE ROLE reader LOGIN")
+        execute(owner, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+        execute(owner, "ALTER ROLE reader SET default_transaction_read_only = on")
+        url = owner.database.engine.url.set(username="reader")
+        monkeypatch.setenv("SCHEDULER_DATABASE_URL", url.render_as_string(hide_password=False))
+
+        answer = bare("check")
+
+        execute(owner, "DROP OWNED BY reader")
+        execute(owner, "DROP ROLE reader")
+    assert answer.code == 1
+    assert "FAILED   rights: the role lacks INSERT on timeout_scheduler_instances" in answer.out
+    assert "FAILED   server: it is read-only" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("settings", "verdict", "words"),
+    [
+        ({"autovacuum": "off"}, Verdict.WARNING, "autovacuum is off"),
+        ({"synchronous_commit": "off"}, Verdict.WARNING, "mails go out again"),
+        ({"max_connections": "10", "superuser_reserved_connections": "3"}, Verdict.FAILED, "it takes 7 connections"),
+        ({"autovacuum": "on", "max_connections": "100"}, Verdict.OK, "it takes writes"),
+    ],
+)
+def test_settings_of_a_server_are_judged(settings: dict[str, str], verdict: Verdict, words: str) -> None:
+    state = ServerState(is_read_only=False, is_pooled=False, settings=settings, missing=())
+    found = [*judge_server(state, connections=14)]
+
+    assert (found[0].verdict, words in found[0].detail) == (verdict, True)
+
+
+def test_a_pooler_in_between_is_a_warning() -> None:
+    state = ServerState(is_read_only=False, is_pooled=True, settings={}, missing=())
+
+    found = {one.name: one.verdict for one in judge_server(state, connections=14)}
+
+    assert found == {"listen": Verdict.WARNING, "server": Verdict.OK, "rights": Verdict.OK}
+
+
+def test_check_of_a_port_that_is_taken_fails_unless_a_daemon_has_it(
+    on_sqlite: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("SCHEDULER_HTTP_PORT", str(taken.getsockname()[1]))
+        monkeypatch.setattr("scheduler.cli.server_checks._PATIENCE_SECONDS", 0.1)
+        answer = on_sqlite("check", "--json")
+        assert (answer.code, verdicts(answer)["web"]) == (1, "failed")
+
+    health = Health(lambda: "the loop hangs", lambda: None, CollectorRegistry())
+    server = WebServer(create_application(health, None), "127.0.0.1", 0)
+    server.start()
+    monkeypatch.setenv("SCHEDULER_HTTP_PORT", str(server.port))
+    monkeypatch.setattr("scheduler.cli.server_checks._PATIENCE_SECONDS", 5)
+    answer = on_sqlite("check")
+    server.stop()
+    assert "a daemon listens on 127.0.0.1 port" in answer.out
+    assert answer.code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("HTTP_HOST", "0.0.0.0", "web: SCHEDULER_HTTP_HOST: '0.0.0.0' is not usable: set SCHEDULER_HTTP_TOKEN too"),  # noqa: S104
+        ("HTTP_HOST", "192.0.2.1", "web: SCHEDULER_HTTP_HOST: '192.0.2.1' is not usable"),
+        ("SENTRY_DSN", "https://secret@nowhere", "sentry: SCHEDULER_SENTRY_DSN: '(not shown)' is not usable"),
+        ("SENTRY_DSN", "secret", "sentry: SCHEDULER_SENTRY_DSN: '(not shown)' is not usable"),
+    ],
+)
+def test_check_of_what_the_daemon_would_refuse(
+    on_sqlite: Command, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(f"SCHEDULER_{name}", value)
+
+    answer = on_sqlite("check")
+
+    assert answer.code == 1
+    assert f"FAILED   {message}" in answer.out
+    assert "secret" not in answer.out
+
+
+def test_check_of_an_address_that_isnt_ours_fails(on_sqlite: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCHEDULER_HTTP_HOST", "192.0.2.1")
+    monkeypatch.setenv("SCHEDULER_HTTP_TOKEN", "a token")
+    monkeypatch.setattr("scheduler.cli.server_checks._PATIENCE_SECONDS", 0.1)
+
+    assert "FAILED   web: 192.0.2.1 port 0 can't be listened on" in on_sqlite("check").out
+
+
+def test_check_of_a_folder_that_cant_be_written_fails(on_sqlite: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+
+    answer = on_sqlite("check", "--json")
+
+    assert (answer.code, verdicts(answer)["folder"]) == (1, "failed")
 
 
 def test_check_of_a_database_that_is_away_fails(bare: Command) -> None:
