@@ -27,6 +27,11 @@ def write_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def json_line(document: Mapping[str, Any]) -> str:
+    """A JSON document on one line of its own, for a stream of them."""
+    return json.dumps(document, default=json_value) + "\n"
+
+
 def json_value(value: object) -> str:
     """An instant as JSON has it: ISO-8601 in UTC."""
     if isinstance(value, datetime):

@@ -16,6 +16,7 @@ from scheduler.runtime.ticker import Ticker
 from scheduler.runtime.wakeup import Wakeup
 from scheduler.service.counting import Counting
 from scheduler.service.owner import Owner
+from scheduler.service.progress_notes import ProgressNotes
 from scheduler.settings import Settings
 from scheduler.store.stores import Stores
 from scheduler.telemetry.metrics import Metrics
@@ -65,6 +66,7 @@ class Keeping:
         self._sends_not_before = 0.0
         self._maintenance = Maintenance(stores, owner, settings)
         self._counting = Counting(stores, settings, metrics)
+        self._progress = ProgressNotes(stores, owner, metrics)
         self._renewal = Ticker("outreach:renewal", self._lease / _RENEWALS_PER_LEASE, self._renew)
         interval = min(self._lease / _RECOVERIES_PER_LEASE, _LONGEST_INTERVAL)
         self._upkeep = Ticker("outreach:upkeep", interval, self._keep_up, at_once=True)
@@ -117,7 +119,7 @@ class Keeping:
         self._renewed_after = recoveries
 
     def _keep_up(self) -> None:
-        others = (self._share_rates, self._recover_others, self._count, self._maintenance.tidy)
+        others = (self._share_rates, self._recover_others, self._count, self._progress.note, self._maintenance.tidy)
         for task in (self._note_alive, self._kept.record_rest, *others):
             self._guarded(task)
 

@@ -42,7 +42,10 @@ _BITS: Final = 63
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One process that fires. `is_cut_off`: the session that it held its presence with is gone."""
+    """One process that fires. `is_cut_off`: the session that it held its presence with is gone.
+
+    `ended` actions since it began; `rate` of them a second, and at worst `lateness` seconds late, as of `progress_at`.
+    """
 
     instance_id: str
     instance_name: str
@@ -51,6 +54,10 @@ class Instance:
     started_at: datetime
     seen_at: datetime
     stopped_at: datetime | None
+    ended: int
+    rate: float | None
+    lateness: float | None
+    progress_at: datetime | None
     is_cut_off: bool
 
 
@@ -97,6 +104,16 @@ class Instances:
         }
         transaction.connection.execute(self._note, {**values, **self._real()})
 
+    def note_progress(
+        self, transaction: Transaction, instance_id: str, ended: int, rate: float, lateness: float
+    ) -> None:
+        """How it gets on."""
+        instances = self._table.c
+        statement = update(self._table).where(instances.instance_id == bindparam("noted"))
+        values = {"ended": ended, "rate": rate, "lateness": lateness}
+        statement = statement.values(**values, progress_at=self._real_now(), seen_at=self._real_now())
+        transaction.connection.execute(statement, {"noted": instance_id, **self._real()})
+
     def note_stopped(self, transaction: Transaction, instance_id: str) -> None:
         """Such a process fires no more."""
         stopped = update(self._table).where(self._table.c.instance_id == bindparam("gone"))
@@ -120,7 +137,7 @@ class Instances:
             not_(self._is_cut_off()),
             instances.seen_at >= bindparam("long_ago", type_=Instant),
         )
-        parameters = {"own": instance_id, "long_ago": self._read_real(transaction) - silent_for}
+        parameters = {"own": instance_id, "long_ago": self.read_real(transaction) - silent_for}
         return int(transaction.connection.execute(statement, parameters).scalar_one())
 
     def forget(self, transaction: Transaction, silent_for: timedelta) -> None:
@@ -132,7 +149,7 @@ class Instances:
         silent = instances.seen_at < bindparam("long_ago", type_=Instant)
         gone = or_(instances.stopped_at.is_not(None), self._is_cut_off(), silent)
         statement = delete(self._table).where(gone, instances.instance_id.not_in(self._claimed_by))
-        transaction.connection.execute(statement, {"long_ago": self._read_real(transaction) - silent_for})
+        transaction.connection.execute(statement, {"long_ago": self.read_real(transaction) - silent_for})
 
     def _claimants(self, actions: Any) -> Any:
         return select(actions.c.claimed_by).where(actions.c.status == CLAIMED)
@@ -182,7 +199,8 @@ class Instances:
     def _real(self) -> dict[str, Any]:
         return {} if self._database.is_postgresql else {"real": self._database.real_clock.now()}
 
-    def _read_real(self, transaction: Transaction) -> datetime:
+    def read_real(self, transaction: Transaction) -> datetime:
+        """The present in real time."""
         if self._database.is_postgresql:
             now: datetime = transaction.connection.execute(select(func.statement_timestamp(type_=Instant))).scalar_one()
             return now

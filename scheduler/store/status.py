@@ -1,16 +1,26 @@
-"""How much is waiting, by tenant: read-only questions for operators. Each counts what the partial indexes hold."""
+"""How much is waiting, by tenant: read-only questions for operators. Each counts what the partial indexes hold.
+
+`by_tenant` counts all that is unfinished. What is asked every other second (`now_by_tenant`) counts what is due,
+claimed and in error, and of each no more than `MOST_COUNTED`: that costs the same however much is pending.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Integer, and_, bindparam, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, Text, and_, bindparam, case, func, literal_column, or_, select
 
+from scheduler.domain.action import ActionType
+from scheduler.domain.pausing import Pause, Scope
 from scheduler.store.database import Database, Transaction
+from scheduler.store.pauses import pause_columns, to_pause
 from scheduler.store.statuses import CLAIMED, ERROR, PAUSED, PENDING
 from scheduler.store.tables import Instant
+
+MOST_COUNTED: Final = 100_000
+_WIDE: Final = (Scope.ALL, Scope.TENANT, Scope.SENDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,16 @@ class StatusQueries:
             .group_by(actions.tenant_id)
             .order_by(actions.tenant_id)
         )
+        self._pauses = database.tables.pauses
+        due = [
+            self._counted(is_due, actions.action_type == literal_column(f"'{kind}'", Text))
+            for kind in (ActionType.TIMEOUT, ActionType.SEND)
+        ]
+        self._now = (
+            *(("due", statement) for statement in due),
+            ("claimed", self._counted(actions.status == CLAIMED)),
+            ("error", self._counted(actions.status == ERROR)),
+        )
         self._instances = (
             select(actions.claimed_by).where(actions.status == CLAIMED).distinct().order_by(actions.claimed_by)
         )
@@ -57,6 +77,32 @@ class StatusQueries:
         """The tenants that have anything waiting, held or in error, by name."""
         rows = transaction.connection.execute(self._by_tenant, {"now": transaction.now})
         return [WorkCount(*row) for row in rows]
+
+    def now_by_tenant(self, transaction: Transaction) -> list[WorkCount]:
+        """What is due, claimed and in error, by tenant: what is pending and paused isn't counted."""
+        parameters = {"now": transaction.now, "most": MOST_COUNTED}
+        counts: dict[str, dict[str, Any]] = {}
+        for name, statement in self._now:
+            for tenant_id, count, first in transaction.connection.execute(statement, parameters):
+                one = counts.setdefault(tenant_id, {})
+                one[name] = one.get(name, 0) + count
+                if name == "due":
+                    one["oldest_due_at"] = min(first, one.get("oldest_due_at", first))
+        return [WorkCount(tenant_id, **values) for tenant_id, values in sorted(counts.items())]
+
+    def wide_pauses(self, transaction: Transaction) -> list[Pause]:
+        """What is paused of everything, of tenants, and of mails."""
+        statement = select(*pause_columns(self._pauses)).where(self._pauses.c.scope.in_(_WIDE))
+        ordered = statement.order_by(self._pauses.c.tenant_id, self._pauses.c.scope)
+        return [to_pause(row) for row in transaction.connection.execute(ordered)]
+
+    def _counted(self, *where: ColumnElement[bool]) -> Select[Any]:
+        """By tenant, of at most so many rows, which an index has in the order of `run_at`, or in none."""
+        actions = self._actions
+        some = select(actions.tenant_id, actions.run_at).where(*where)
+        found = some.limit(bindparam("most", type_=Integer)).subquery("found").c
+        first = func.min(found.run_at, type_=Instant)
+        return select(found.tenant_id, func.count(), first).group_by(found.tenant_id)
 
     def instances(self, transaction: Transaction) -> list[str]:
         """Those who hold claims at this moment; one that is idle holds none."""

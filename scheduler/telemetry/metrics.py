@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from scheduler.domain.event import EXIT_EVENTS, MAIL_EVENTS
 from scheduler.telemetry.backlog_gauges import BacklogFigures, BacklogGauges
 from scheduler.telemetry.batch_histogram import BatchHistogram
+from scheduler.telemetry.progress import Progress
 
 __all__ = ["CollectorRegistry", "Metrics", "event_label", "package_version"]
 
@@ -69,6 +70,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry if registry is not None else CollectorRegistry()
         target = self.registry
+        self.progress = Progress()
         self._actions = Counter(
             "timeout_scheduler_actions", "actions that ended", ["action_type", "event_type", "outcome"], registry=target
         )
@@ -112,6 +114,7 @@ class Metrics:
         """Count actions that ended."""
         known = outcome if outcome in _KNOWN_OUTCOMES else OTHER
         self._actions.labels(action_type, event_label(event_type), known).inc(count)
+        self.progress.ended(count)
 
     def failed(self, action_type: str, reason: str) -> None:
         """Count one failed attempt; `reason` is `error`, `database`, `permanent` or `retry_later`."""
@@ -129,7 +132,9 @@ class Metrics:
         """Note one batch: how late each of its actions was, and how long it took."""
         self._batch_size.observe(len(latenesses))
         self._batch_seconds.observe(seconds)
-        self._lateness.observe_all([max(lateness, 0.0) for lateness in latenesses])
+        late = [max(lateness, 0.0) for lateness in latenesses]
+        self._lateness.observe_all(late)
+        self.progress.was_late(max(late, default=0.0))
 
     def sent(self, seconds: float) -> None:
         """Note the time one send took."""
