@@ -1,8 +1,8 @@
 """Databases for tests: every test its own, on SQLite and on a real PostgreSQL.
 
-The schema is migrated once per session and backend, and copied for each test. Under pytest-xdist every worker
-has its own server: it starts in a second, and workers that share nothing need no lock and can't break each
-other's server.
+The schema is migrated once per session and backend. On SQLite it is copied for each test; on PostgreSQL a copy is
+emptied after a test and lent to the next, see tests/support/database_pool.py. Under pytest-xdist every worker has its
+own server: it starts in a second, and workers that share nothing need no lock and can't break each other's server.
 """
 
 import logging
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.telemetry.log import _Rendering
+from tests.support.database_pool import DatabasePool
 from tests.support.postgres import PostgresServer
 
 _BACKENDS = ("sqlite", "postgresql")
@@ -46,15 +47,19 @@ def empty_sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgresql_url(postgres_server: PostgresServer, migrated_postgres_template: str) -> Iterator[str]:
+def postgresql_url(postgres_server: PostgresServer, database_pool: DatabasePool) -> Iterator[str]:
     """A PostgreSQL database with the current schema and no rows."""
-    yield from _fresh_database(postgres_server, migrated_postgres_template)
+    name = database_pool.take()
+    yield postgres_server.url(name)
+    database_pool.give_back(name)
 
 
 @pytest.fixture
 def empty_postgresql_url(postgres_server: PostgresServer) -> Iterator[str]:
     """A PostgreSQL database without any table."""
-    yield from _fresh_database(postgres_server, "template0")
+    name = f"empty_{next(_database_numbers)}"
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +78,12 @@ def migrated_postgres_template(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture(scope="session")
+def database_pool(postgres_server: PostgresServer, migrated_postgres_template: str) -> DatabasePool:
+    """The databases all tests of this worker share, one after the other."""
+    return DatabasePool(postgres_server, migrated_postgres_template)
+
+
+@pytest.fixture(scope="session")
 def migrated_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite file to copy."""
     file = tmp_path_factory.mktemp("sqlite") / "migrated.sqlite"
@@ -80,12 +91,6 @@ def migrated_sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     left_open = file.with_name(f"{file.name}-wal")
     assert not left_open.exists(), "a copy would lack what close() left in the write-ahead log"
     return file
-
-
-def _fresh_database(server: PostgresServer, template: str) -> Iterator[str]:
-    name = f"test_{next(_database_numbers)}"
-    yield server.create_database(name, template)
-    server.drop_database(name)
 
 
 def _sqlite_url(file: Path) -> str:
