@@ -19,7 +19,11 @@ from scheduler.store.database import Database, Transaction
 from scheduler.store.statuses import CLAIMED, ERROR, PENDING
 from scheduler.store.tables import Instant
 
-_STATEMENT_TIMEOUT: Final = select(func.set_config("statement_timeout", bindparam("milliseconds", type_=Text), true()))
+# Nor does a count take the processors of those who fire.
+_LIMITS: Final = select(
+    func.set_config("statement_timeout", bindparam("milliseconds", type_=Text), true()),
+    func.set_config("max_parallel_workers_per_gather", "0", true()),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +74,10 @@ class BacklogRows:
         return int(transaction.connection.execute(self._count_pending).scalar_one())
 
     def limit(self, transaction: Transaction, longest: timedelta) -> None:
-        """Until commit no statement takes longer: PostgreSQL refuses it. SQLite knows no such limit."""
+        """Until commit no statement takes longer, or more than one process. SQLite knows no such limits."""
         if self._database.is_postgresql:
             milliseconds = max(int(longest.total_seconds() * 1000), 1)
-            transaction.connection.execute(_STATEMENT_TIMEOUT, {"milliseconds": str(milliseconds)})
+            transaction.connection.execute(_LIMITS, {"milliseconds": str(milliseconds)})
 
     def replace(self, transaction: Transaction, before: BacklogRow | None, row: BacklogRow) -> bool:
         """Put `row` in the place of `before`; False where somebody else was faster. Lock: the row."""

@@ -40,8 +40,15 @@ class Pages:
 
     def readiness(self) -> int:
         """The status of /readyz."""
+        return self._status("readyz")
+
+    def liveness(self) -> int:
+        """The status of /healthz."""
+        return self._status("healthz")
+
+    def _status(self, page: str) -> int:
         try:
-            with urllib.request.urlopen(f"{self._address}/readyz", timeout=30) as answer:  # noqa: S310 - http
+            with urllib.request.urlopen(f"{self._address}/{page}", timeout=30) as answer:  # noqa: S310 - http
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             with error:
