@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,14 @@ from tests.support.postgres import PostgresServer
 
 _BACKENDS = ("sqlite", "postgresql")
 _database_numbers = count(1)
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist may be off
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadgroup`, where some files are a group."""
+    from tests.support.xdist_scopes import FileScheduling  # noqa: PLC0415 - the same
+
+    return FileScheduling(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.fixture(params=_BACKENDS)

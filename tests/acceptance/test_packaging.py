@@ -1,7 +1,8 @@
 """What is built, and what it does in an empty environment away from the checkout.
 
 Environments are filled from a wheelhouse in pytest's cache, which is downloaded once for each state of
-pyproject.toml and Python; after that these tests need no network.
+pyproject.toml and Python; after that these tests need no network. One worker runs them all, see
+tests/support/xdist_scopes.py: what is built and downloaded is shared.
 """
 
 import hashlib
@@ -16,9 +17,6 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-
-# One worker runs them all: what is built and downloaded is shared.
-pytestmark = pytest.mark.xdist_group("packaging")
 
 CHECKOUT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
@@ -181,7 +179,9 @@ def make_environment(folder: Path, requirement: str, wheelhouse: Path) -> Enviro
     environment.home.mkdir()
     venv.create(environment.bin.parent, symlinks=True)
     python = environment.bin / "python"
-    pip("--python", str(python), "install", "--no-index", "--find-links", str(wheelhouse), requirement)
+    # What is imported is compiled then; most of what is installed never is.
+    options = ("--no-compile", "--no-index", "--find-links", str(wheelhouse))
+    pip("--python", str(python), "install", *options, requirement)
     return environment
 
 
