@@ -27,7 +27,7 @@ def check_server(timeout_scheduler: TimeoutScheduler, settings: Settings) -> Ite
     """Whether a daemon could fire on this PostgreSQL server."""
     database = timeout_scheduler.database
     with database.reading() as transaction:
-        state = server_state(database, transaction)
+        state = server_state(transaction)
     yield from judge_server(state, settings.workers + settings.send_workers + _CONNECTIONS_BESIDE)
 
 
@@ -38,7 +38,7 @@ def judge_server(state: ServerState, connections: int) -> Iterator[Finding]:
         remedy = "give the primary's URL, or all hosts: postgresql://user@one:5432,other:5432/name"
         yield Finding("server", Verdict.FAILED, detail, remedy)
     if state.missing:
-        remedy = "GRANT them to the role of the URL, or run as the role that owns the tables"
+        remedy = "run what `timeout-scheduler db roles` prints, or GRANT them to the role of the URL"
         yield Finding("rights", Verdict.FAILED, f"the role lacks {', '.join(state.missing)}", remedy)
     faults = [*_faults(state, connections)]
     yield from faults

@@ -7,6 +7,7 @@ SchedulerError
 ├── SchemaOutdatedError          the database's schema is not the one this version needs
 ├── AlreadyRunningError          another process fires on this SQLite file
 ├── DatabaseUnavailableError     the database can't be reached or didn't answer in time
+├── MissingRightError            the database's role may not do this
 ├── RetryLater                   raised by a send handler: try this send again
 └── PermanentSendError           raised by a send handler: never try this send again
 """
@@ -85,6 +86,10 @@ class AlreadyRunningError(SchedulerError):
 
 class DatabaseUnavailableError(SchedulerError):
     """The database can't be reached, or didn't answer in time; the same call may be made again."""
+
+
+class MissingRightError(SchedulerError):
+    """The role that is connected to the database may not do this; nothing was written."""
 
 
 class RetryLater(SchedulerError):  # noqa: N818 - the name is part of the public contract

@@ -19,6 +19,7 @@ from typing import Final
 from scheduler.domain.errors import DatabaseUnavailableError, SchedulerError
 from scheduler.runtime.systemd import extend_timeout, extending_timeout, notify, notify_reloading, watchdog_interval
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
+from scheduler.store.rights import require_rights_of_daemon
 from scheduler.telemetry.log import emit
 
 _FIRST_RETRY: Final = 0.5
@@ -122,6 +123,7 @@ class Daemon:
             try:
                 if self._upgrades:
                     self._upgrade()
+                require_rights_of_daemon(self._scheduler.database)
                 self._scheduler.start()
             except DatabaseUnavailableError as error:
                 emit("database.unavailable", error=str(error))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from scheduler.domain import machine
 from scheduler.domain.action import ScheduledAction
@@ -22,6 +23,8 @@ from scheduler.store.database import Transaction
 from scheduler.store.events import StoredEvent
 from scheduler.store.explaining import ContactState, Explaining
 from scheduler.store.stores import Stores
+
+_ADDRESS: Final = re.compile(r"[^\s<>()\[\]:,;'\"]+@[^\s<>()\[\]:,;'\"]+")
 
 Key = tuple[str, str]
 
@@ -125,10 +128,11 @@ def _suppression(contact: ContactState) -> Suppression | None:
 
 
 def _impersonal(action: ScheduledAction, contact: ContactState) -> ScheduledAction:
-    """Mail servers like to repeat the address in their errors."""
-    if action.last_error is None or contact.address is None:
+    """Mail servers like to repeat the address in their errors. It may be one that we may not read, or a former one."""
+    if action.last_error is None:
         return action
-    return replace(action, last_error=action.last_error.replace(contact.address, "(address)"))
+    told = action.last_error.replace(contact.address, "(address)") if contact.address else action.last_error
+    return replace(action, last_error=_ADDRESS.sub("(address)", told))
 
 
 def _past(event: StoredEvent) -> PastEvent:

@@ -12,7 +12,7 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from scheduler.domain.errors import DatabaseUnavailableError, SchemaOutdatedError
+from scheduler.domain.errors import DatabaseUnavailableError, MissingRightError, SchemaOutdatedError
 
 # Here because the same transaction can succeed later without anybody changing it or its rows; everything written is
 # fenced or idempotent, so that it doesn't matter whether a lost COMMIT took place (08007). 08P01 is how pgbouncer says
@@ -51,6 +51,10 @@ RETRIED_AT_ONCE: Final = {"40001", "40P01"}
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _STATEMENT_CANCELED: Final = "57014"
 _MISSING_TABLE: Final = "42P01"
+_MISSING_RIGHT: Final = "42501"
+REMEDY_OF_RIGHTS: Final = (
+    "an administrator gives it with what `timeout-scheduler db roles` prints; the schema is changed by its owner alone"
+)
 _SQLITE_TRANSIENT: Final = (
     "database is locked",
     "database table is locked",
@@ -86,6 +90,11 @@ def is_transient(error: BaseException) -> bool:
     return error.connection_invalidated or (
         isinstance(error, (OperationalError, InterfaceError)) and not _is_sqlite(error)
     )
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the driver's error says that this server is none to work on."""
+    return getattr(error, "sqlstate", None) in OUTAGE_SQLSTATES
 
 
 def is_retried_at_once(error: BaseException | None) -> bool:
@@ -127,6 +136,8 @@ def translated() -> Iterator[None]:
             ) from error
         if is_transient(error):
             raise DatabaseUnavailableError(describe(error)) from error
+        if sqlstate_of(error) == _MISSING_RIGHT:
+            raise MissingRightError(f"{describe(error)}; {REMEDY_OF_RIGHTS}") from error
         raise
 
 

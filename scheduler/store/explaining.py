@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Integer, Select, Text, and_, bindparam, literal_column, or_, select, text
+from sqlalchemy import ColumnElement, Integer, Select, Text, and_, bindparam, literal_column, null, or_, select, text
 
 from scheduler.domain.action import ScheduledAction
 from scheduler.domain.explaining.explanation import OperatorAct
@@ -17,6 +17,7 @@ from scheduler.store.actions import action_columns, to_action
 from scheduler.store.database import Database, Transaction
 from scheduler.store.events import StoredEvent
 from scheduler.store.pauses import pause_columns, to_pause
+from scheduler.store.rights import may_read
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import EACH_INDEX, UNFINISHED
 
@@ -142,9 +143,10 @@ class Explaining:
         return sorted(found, key=lambda one: (widths.index(Scope(one.scope)), one.started_at))
 
     def contact(self, transaction: Transaction, key: Key) -> ContactState:
-        """Whether a contact is suppressed; nothing is known of one without a row."""
+        """Whether a contact is suppressed. Nothing is known of one without a row, nor an address we may not read."""
         contacts = self._contacts.c
-        statement = select(contacts.suppressed_at, contacts.suppressed_reason, contacts.address).where(
+        address = contacts.address if may_read(transaction, contacts.address) else null()
+        statement = select(contacts.suppressed_at, contacts.suppressed_reason, address).where(
             contacts.tenant_id == key[0], contacts.contact_id == key[1]
         )
         row = transaction.connection.execute(statement).first()

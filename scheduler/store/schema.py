@@ -27,9 +27,12 @@ _MIGRATION_LOCK: Final = 0x7409_5CED
 def upgrade(database: Database) -> str:
     """Create the schema or bring it up to date, in one transaction; returns the version it has now.
 
-    Two processes may do this at once: the second waits, and finds nothing left to do.
+    Two processes may do this at once: the second waits, and finds nothing left to do. A role that may only read finds
+    that out, too. Raises MissingRightError where there is something to do, and the role isn't the owner's.
     Raises InvalidInputError when foreign tables of the same names are in the way.
     """
+    if current_version(database) == newest_version():
+        return newest_version()
     with database.unchecked() as transaction:
         connection = transaction.connection
         wait_without_end(connection)  # a large table takes its time, and so does another process that migrates
@@ -84,7 +87,9 @@ def _prepare(database: Database, connection: Connection) -> None:
     if not database.is_postgresql:
         return
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-    for statement in _preparation(database):
+    # Making a schema takes a right on the database, even where `IF NOT EXISTS` finds that it is there.
+    is_there = database.schema is not None and inspect(connection).has_schema(database.schema)
+    for statement in _preparation(database)[is_there:]:
         connection.execute(statement)
 
 
