@@ -11,6 +11,7 @@ from typing import Any, Final
 
 REMOVED: Final = "[removed]"
 _DEEPEST: Final = 12
+_LONGEST_TEXT: Final = 10_000
 # Shorter ones would be found within words.
 _SHORTEST_SECRET: Final = 4
 
@@ -48,7 +49,8 @@ class Scrubber:
         self._secrets = sorted(known, key=len, reverse=True)
 
     def text(self, text: str) -> str:
-        """A text without them."""
+        """A text without them; a very long one is cut."""
+        text = text[:_LONGEST_TEXT]
         for secret in self._secrets:
             text = text.replace(secret, REMOVED)
         for pattern, replacement in _PATTERNS:

@@ -28,9 +28,11 @@ from scheduler.telemetry.scrubbing import Scrubber
 _US: Final = "timeout-scheduler"
 _LONGEST_TAG: Final = 200
 _LONGEST_TEXT: Final = 500
-# What goes wrong with every turn of a loop is told with every turn to the log, and once a minute to Sentry.
-_REPEATED_EVERY_SECONDS: Final = 60.0
+_WINDOW_SECONDS: Final = 60.0
 _MOST_CAUSES: Final = 1000
+
+# Of one cause in a minute; as many as the queue holds.
+MOST_REPORTS: Final = 100
 
 CHECK_IN_SECONDS: Final = 60.0
 _MONITOR: Final[Any] = {
@@ -86,12 +88,16 @@ def name_instance(instance: str) -> None:
 def report(error: BaseException, facts: Mapping[str, Any]) -> None:
     """Report one error with what is known about it; does nothing where Sentry isn't set up.
 
-    Errors of one cause are one issue: of the same type, from the same place, at the same kind of action.
+    Errors of one cause are one issue: of the same type, from the same place, at the same kind of action. Of more than
+    `MOST_REPORTS` a minute the rest is left out; the log has them all.
     """
-    kind = str(facts.get("action_type", "")), str(facts.get("event_type", "")), str(facts.get("reason", ""))
+    kind = (str(facts.get(name, "")) for name in ("action_type", "event_type", "reason"))
+    cause = (*cause_of(error), *kind)
+    if not sentry_sdk.is_initialized() or not _errors.lets_through(cause):
+        return
     with sentry_sdk.new_scope() as scope:
         _describe(scope, facts, "action" if "dedupe_key" in facts else "circumstances")
-        scope.fingerprint = [_US, *cause_of(error), *kind]
+        scope.fingerprint = [_US, *cause]
         sentry_sdk.capture_exception(error)
 
 
@@ -121,31 +127,37 @@ def cause_of(error: BaseException) -> tuple[str, str]:
 
 
 class _Throttle:
-    """Lets each cause through once in a while. Thread-safe."""
+    """Lets each cause through so many times a minute. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._mutex = threading.Lock()
-        self._next: dict[tuple[str, ...], float] = {}
+        self._windows: dict[tuple[str, ...], tuple[float, int]] = {}
 
     def lets_through(self, cause: tuple[str, ...]) -> bool:
+        """Whether this one goes; it counts."""
         now = time.monotonic()
         with self._mutex:
-            if now < self._next.get(cause, 0.0):
-                return False
-            if len(self._next) >= _MOST_CAUSES:
-                self._next.clear()
-            self._next[cause] = now + _REPEATED_EVERY_SECONDS
-            return True
+            begun, count = self._windows.get(cause, (now, 0))
+            if now - begun >= _WINDOW_SECONDS:
+                begun, count = now, 0
+            if len(self._windows) >= _MOST_CAUSES:
+                self._windows.clear()
+            self._windows[cause] = begun, count + 1
+            return count < self._most
 
 
-_throttle = _Throttle()
+# What goes wrong with every turn of a loop is told with every turn to the log, and once a minute to Sentry.
+_unexpected = _Throttle(1)
+# Where whole cohorts die of one cause, a report of each would cost more than firing, and be dropped by the queue.
+_errors = _Throttle(MOST_REPORTS)
 
 
 def report_unexpected(event: str, error: BaseException) -> None:
     """Log an error nobody thought of under this event of the vocabulary, and report it: the thread goes on."""
     first_line = str(error).partition("\n")[0]
     emit(event, error=f"{type(error).__name__}: {first_line}")
-    if sentry_sdk.is_initialized() and _throttle.lets_through((event, *cause_of(error))):
+    if sentry_sdk.is_initialized() and _unexpected.lets_through((event, *cause_of(error))):
         report(error, {"reason": event})
 
 

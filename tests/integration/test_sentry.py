@@ -168,11 +168,21 @@ def test_an_error_that_escapes_a_thread_is_reported(sentry: SentryReceiver, monk
 def test_what_goes_wrong_with_every_turn_is_reported_once_a_minute(
     sentry: SentryReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telemetry, "_throttle", telemetry._Throttle())  # noqa: SLF001
+    monkeypatch.setattr(telemetry, "_unexpected", telemetry._Throttle(1))  # noqa: SLF001
     for number in range(20):
         report_unexpected("loop.error", raised(ValueError(f"turn {number}")))
     report_unexpected("maintenance.error", raised(ValueError("another")))
     sent(sentry, 2)
+
+
+def test_where_a_cohort_dies_of_one_cause_the_first_are_reported(
+    sentry: SentryReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry, "_errors", telemetry._Throttle(3))  # noqa: SLF001
+    for number in range(20):
+        report(ValueError("all of them"), {"dedupe_key": f"acme:c-{number}", "action_type": "timeout"})
+    report(ValueError("all of them"), {"dedupe_key": "acme:c-1", "action_type": "send"})
+    assert [event["tags"]["action_type"] for event in sent(sentry, 4)] == ["timeout"] * 3 + ["send"]
 
 
 # Secrets, and people
@@ -281,7 +291,9 @@ def test_a_daemon_checks_in_with_a_monitor_that_expects_it_every_minute(
     assert check_in["monitor_config"]["schedule"] == {"type": "interval", "value": 1, "unit": "minute"}
 
 
-def test_a_daemon_that_does_not_fire_is_missed_and_one_that_does_checks_in_once_a_minute(sentry: SentryReceiver) -> None:
+def test_a_daemon_that_does_not_fire_is_missed_and_one_that_does_checks_in_once_a_minute(
+    sentry: SentryReceiver,
+) -> None:
     fires = False
     check_ins = CheckIns("timeout-scheduler-a", lambda: fires, lambda: None)
     check_ins.look()
@@ -317,7 +329,7 @@ def test_a_sentry_that_hangs_holds_up_neither_who_reports_nor_the_end(sentry: Se
     sentry.receiver.script = [stalls]
     began = time.monotonic()
     for number in range(300):
-        report(ValueError(f"report {number}"), {})
+        report(ValueError(f"report {number}"), {"reason": f"number {number}"})
     reported = time.monotonic() - began
     flush(0.2)
     assert (reported < 10, time.monotonic() - began < reported + 5) == (True, True)
