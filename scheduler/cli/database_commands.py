@@ -42,11 +42,18 @@ def current(context: typer.Context, *, as_json: JsonFlag = False) -> None:
         raise typer.Exit(1)
 
 
+PendingFlag = Annotated[
+    bool,
+    typer.Option("--pending", help="Only what `db upgrade` would run on the database now; nothing when it is current."),
+]
+
+
 @database.command("sql")
-def show_sql(context: typer.Context) -> None:
-    """Print the SQL of the whole schema. To review, or to run by hand; no database is connected to."""
+def show_sql(context: typer.Context, *, pending: PendingFlag = False) -> None:
+    """Print the SQL of the whole schema. To review, or to run by hand; no database is connected to, but for --pending."""
     with opened(context) as timeout_scheduler:
-        sys.stdout.write(schema.upgrade_sql(timeout_scheduler.database))
+        since = schema.current_version(timeout_scheduler.database) if pending else None
+        sys.stdout.write(schema.upgrade_sql(timeout_scheduler.database, since))
 
 
 PrefixOption = Annotated[

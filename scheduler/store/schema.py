@@ -61,11 +61,13 @@ def require_current(database: Database) -> None:
         require_usable(transaction.connection, database.schema)
 
 
-def upgrade_sql(database: Database) -> str:
-    """The SQL that makes the schema from nothing, for a review or for an administrator to run."""
+def upgrade_sql(database: Database, since: str | None = None) -> str:
+    """The SQL that makes the schema from nothing, or from version `since`, for a review or an administrator to run."""
+    if since is not None and since >= newest_version():
+        return ""
     config = _config(database, None)
     config.output_buffer = buffer = io.StringIO()
-    command.upgrade(config, "head", sql=True)
+    command.upgrade(config, "head" if since is None else f"{since}:head", sql=True)
     return buffer.getvalue()
 
 

@@ -1,9 +1,12 @@
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 
+from scheduler import TimeoutScheduler
 from tests.integration.cli.conftest import Command
+from tests.support.scheduling import execute
 
 
 def test_upgrade_makes_the_schema_and_may_be_run_again(bare: Command, empty_database_url: str) -> None:
@@ -64,3 +67,17 @@ def test_sql_for_sqlite_is_runnable_as_it_is(bare: Command, empty_sqlite_url: st
     file.close()
     current = bare("--database-url", f"sqlite:///{tmp_path / 'reviewed.sqlite'}", "db", "current", "--json")
     assert current.document["is_current"] is True
+
+
+def test_sql_of_what_is_pending_is_what_an_upgrade_would_run(bare: Command, empty_postgresql_url: str) -> None:
+    where = ("--database-url", empty_postgresql_url)
+    assert "CREATE TABLE scheduled_actions" in bare("db", "sql", "--pending", *where).out
+    bare("db", "upgrade", *where)
+    assert bare("db", "sql", "--pending", *where).out == ""
+    with closing(TimeoutScheduler(empty_postgresql_url)) as scheduler:
+        execute(scheduler, "UPDATE timeout_scheduler_version SET version_num = '0004'")
+
+    pending = bare("db", "sql", "--pending", *where).out
+
+    assert "ADD COLUMN oldest_program" in pending
+    assert "CREATE TABLE scheduled_actions" not in pending
