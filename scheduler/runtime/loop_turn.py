@@ -200,7 +200,8 @@ class LoopTurn:
             if lane.executor.free > 0:
                 soonest = min(soonest, local)
         if soonest <= now and self._fruitless_turns:
-            backed_off = _BACK_OFF * (1 << min(self._fruitless_turns, 6))
+            # Not after the first: what is due now may have fallen due just after that claim, which was a hair early.
+            backed_off = _BACK_OFF * ((1 << min(self._fruitless_turns - 1, 6)) - 1)
             return min(now + backed_off, latest)
         return soonest
 

@@ -12,6 +12,7 @@ from typing import Any
 from scheduler.domain.action import MAX_VISIT, ActionType, NewAction, make_dedupe_key
 from scheduler.domain.campaign import Campaign, CampaignStatus
 from scheduler.domain.decision import Decision, PlannedAction
+from scheduler.store.action_changes import LeftVisit
 from scheduler.store.database import Transaction
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit_all, is_logged
@@ -41,17 +42,17 @@ class DecisionWriter:
     def write(self, transaction: Transaction, decided: Sequence[Decided]) -> None:
         """Transitions, cancellations, the campaigns' new state and their new actions: all of it or nothing."""
         changes, campaigns = self._stores.changes, self._stores.campaigns
-        changes.cancel_left(transaction, [_left(one) for one in decided if one.decision.transitions], "visit left")
         changes.cancel_left(transaction, [_left(one) for one in decided if _ends_here(one)], "campaign ended")
         changes.cancel_answered(transaction, [row for one in decided for row in _answered(one)])
         changes.retime(transaction, [row for one in decided for row in self._retimed(one)])
         changed = [one for one in decided if one.decision.campaign is not one.before]
-        campaigns.update(transaction, [one.decision.campaign for one in changed if not _changes_plan(one)])
         campaigns.update_with_plan(transaction, [one.decision.campaign for one in changed if _changes_plan(one)])
         for one in decided:
             if one.decision.ends and one.before.status == CampaignStatus.PAUSED:
                 self._stores.pauses.end(transaction, "campaign", one.before.key)
-        self._write_new(transaction, [one.decision for one in decided])
+        left = [_left(one) for one in decided if one.decision.transitions]
+        moved = [one.decision.campaign for one in changed if not _changes_plan(one)]
+        self._write_new(transaction, [one.decision for one in decided], left, moved)
 
     def write_enrolled(self, transaction: Transaction, decisions: Sequence[Decision]) -> None:
         """The history and the first actions of campaigns just inserted.
@@ -66,12 +67,17 @@ class DecisionWriter:
             inserted = self._stores.actions.insert(transaction, gone)
             existing = [row for row in gone if row.key not in inserted]
 
-    def _write_new(self, transaction: Transaction, decisions: Sequence[Decision]) -> list[NewAction]:
-        """Transitions and new actions; returns those whose key was there already."""
+    def _write_new(
+        self,
+        transaction: Transaction,
+        decisions: Sequence[Decision],
+        left: Sequence[LeftVisit] = (),
+        moved: Sequence[Campaign] = (),
+    ) -> list[NewAction]:
+        """Transitions and new actions, with the visits left and the campaigns moved; returns whose key was there."""
         transitions = [transition for decision in decisions for transition in decision.transitions]
-        self._stores.campaigns.insert_transitions(transaction, transitions)
         planned = [self._row(decision.campaign, action) for decision in decisions for action in decision.actions]
-        inserted = self._stores.actions.insert(transaction, planned)
+        inserted = self._stores.moves.write(transaction, left, moved, transitions, planned)
         triggers = Counter(transition.trigger for transition in transitions)
         # A bulk call that kept its decisions until the commit would need memory for all of them.
         logged = decisions if is_logged("campaign.transitioned") else ()
@@ -114,7 +120,7 @@ class DecisionWriter:
         emit_all(line for decision in logged for line in _lines(decision))
 
 
-def _left(one: Decided) -> tuple[str, str, int, str | None]:
+def _left(one: Decided) -> LeftVisit:
     """The visits that are over: all of them when the campaign is."""
     last = MAX_VISIT if one.decision.ends else one.decision.campaign.node_visit - 1
     return (*one.before.key, last, one.fired_key)

@@ -13,11 +13,15 @@ from typing import Any, Final
 from sqlalchemy import Integer, Text, and_, bindparam, func, literal_column, or_, update
 
 from scheduler.store.database import Database, Transaction
+from scheduler.store.prepared import Prepared
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import CANCELED, CLAIMED, EACH_INDEX, PAUSED, PENDING, UNFINISHED, still
 from scheduler.store.tables import Instant
 
 Key = tuple[str, str]
+
+# Tenant, campaign, the last of its visits that are over, the key that fires now and isn't canceled.
+LeftVisit = tuple[str, str, int, str | None]
 
 _AT: Final = bindparam("at", type_=Instant)
 
@@ -29,8 +33,9 @@ class ActionChanges:
         self._table = database.tables.scheduled_actions
         name = database.dialect_name
         campaign = {"tenant_id": Text, "campaign_id": Text}
-        self._left = RowSource(name, {**campaign, "left_visit": Integer, "fired_key": Text})
-        self._cancel_left = self._cancel_left_statement()
+        self._left = RowSource(name, {**campaign, "left_visit": Integer, "fired_key": Text}, "left_visits")
+        self.cancel_left_statement = self._cancel_left_statement()
+        self._cancel_left = Prepared(self.cancel_left_statement)
         visit_event = {**campaign, "node_visit": Integer, "event_type": Text}
         self._answers = RowSource(name, {**visit_event, "occurred_at": Instant})
         self._cancel_answered = self._cancel_answered_statement()
@@ -46,13 +51,13 @@ class ActionChanges:
         self._cancel_campaign = self._canceling(unfinished)
         self._cancel_node = self._canceling(and_(unfinished, self._table.c.node_id == bindparam("node")))
 
-    def cancel_left(
-        self, transaction: Transaction, rows: Sequence[tuple[str, str, int, str | None]], reason: str
-    ) -> int:
+    def cancel_left(self, transaction: Transaction, rows: Sequence[LeftVisit], reason: str) -> int:
         """Cancel what is unfinished of visits that are over: (tenant, campaign, last of them, key that fires now)."""
-        if not rows:
-            return 0
-        return self._run(transaction, self._cancel_left, {**self._left.bind(rows), "reason": reason})
+        return self._cancel_left.change(transaction, self.left_parameters(transaction, rows, reason)) if rows else 0
+
+    def left_parameters(self, transaction: Transaction, rows: Sequence[LeftVisit], reason: str) -> dict[str, Any]:
+        """What `cancel_left_statement` needs."""
+        return {**self._left.bind(rows), "reason": reason, "at": transaction.now}
 
     def cancel_answered(self, transaction: Transaction, rows: Sequence[tuple[str, str, int, str, datetime]]) -> int:
         """Cancel timeouts a real event answered: (tenant, campaign, visit, timeout, when the event occurred)."""

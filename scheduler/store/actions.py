@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.action import NewAction, ScheduledAction, UnfinishedAction
 from scheduler.store.database import Database, Transaction
+from scheduler.store.prepared import Prepared
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import UNFINISHED
 from scheduler.store.tables import Instant, Tables
@@ -23,8 +24,8 @@ _INSERTED: Final = NewAction._fields
 _FIELDS: Final = tuple(field.name for field in fields(ScheduledAction))
 _BY_KEY: Final = itemgetter(0, 1)
 _DATED: Final = ("created_at", "updated_at")
-# By the given clock, where there is one, as all instants are.
-_CREATED_AT: Final = func.coalesce(bindparam("created_at", type_=Instant), func.current_timestamp(), type_=Instant)
+# By the given clock, where there is one. Not named as a column: an update in the same statement would set that.
+_CREATED_AT: Final = func.coalesce(bindparam("born_at", type_=Instant), func.current_timestamp(), type_=Instant)
 
 
 def action_columns(tables: Tables, names: Iterable[str] = _FIELDS) -> list[ColumnElement[Any]]:
@@ -50,14 +51,15 @@ class Actions:
         self._columns = action_columns(database.tables)
         actions = self._table.c
         name = database.dialect_name
-        self._new = RowSource(name, {column: actions[column].type for column in _INSERTED})
-        self._insert = self._insert_statement(name)
+        self._new = RowSource(name, {column: actions[column].type for column in _INSERTED}, "new_actions")
+        self.insert_statement = self._insert_statement(name)
+        self._insert = Prepared(self.insert_statement)
         self._find = select(*self._columns).where(
             actions.tenant_id == bindparam("tenant"), actions.dedupe_key == bindparam("key")
         )
         self._keys = RowSource(name, {"tenant_id": Text, "dedupe_key": Text})
         of_key = and_(actions.tenant_id == self._keys.c.tenant_id, actions.dedupe_key == self._keys.c.dedupe_key)
-        self._find_many = look_up(self._keys, self._table, self._columns, of_key)
+        self._find_many = Prepared(look_up(self._keys, self._table, self._columns, of_key))
         key = [actions.tenant_id, actions.dedupe_key]
         self._hold = look_up(self._keys, self._table, key, of_key, lock=True, for_share=True)
         self._campaigns = RowSource(name, {"tenant_id": Text, "campaign_id": Text})
@@ -68,7 +70,7 @@ class Actions:
         )
         self._unfinished = look_up(self._campaigns, self._table, self._columns, of_campaign)
         needed = action_columns(database.tables, UnfinishedAction._fields)
-        self._to_decide = look_up(self._campaigns, self._table, needed, of_campaign)
+        self._to_decide = Prepared(look_up(self._campaigns, self._table, needed, of_campaign))
 
     def _insert_statement(self, dialect_name: str) -> Any:
         make = postgresql.insert if dialect_name == "postgresql" else sqlite.insert
@@ -90,11 +92,15 @@ class Actions:
         """
         if not rows:
             return set()
-        ordered = sorted(rows, key=_BY_KEY)
         transaction.database.due_at(transaction, min(row.run_at for row in rows))
+        inserted = self._insert.rows(transaction, self.insert_parameters(transaction, rows))
+        return {(tenant, key) for tenant, key in inserted}
+
+    def insert_parameters(self, transaction: Transaction, rows: Iterable[NewAction]) -> dict[str, Any]:
+        """What `insert_statement` needs."""
+        ordered = sorted(rows, key=_BY_KEY)
         clock = transaction.database.clock
-        parameters = {**self._new.bind(map(tuple, ordered)), "created_at": None if clock is None else transaction.now}
-        return {(tenant, key) for tenant, key in transaction.rows(self._insert, parameters)}
+        return {**self._new.bind(map(tuple, ordered)), "born_at": None if clock is None else transaction.now}
 
     def find(self, transaction: Transaction, key: Key) -> ScheduledAction | None:
         """The action of that key."""
@@ -103,7 +109,7 @@ class Actions:
 
     def find_many(self, transaction: Transaction, keys: Iterable[Key]) -> dict[Key, ScheduledAction]:
         """The actions of those keys that exist."""
-        found = map(to_action, transaction.rows(self._find_many, self._keys.bind(keys)))
+        found = map(to_action, self._find_many.rows(transaction, self._keys.bind(keys)))
         return {action.key: action for action in found}
 
     def hold(self, transaction: Transaction, keys: Iterable[Key]) -> set[Key]:
@@ -116,7 +122,7 @@ class Actions:
 
     def to_decide(self, transaction: Transaction, campaigns: Iterable[Key]) -> list[UnfinishedAction]:
         """The same, as much of it as a decision needs."""
-        rows = transaction.rows(self._to_decide, self._campaigns.bind(campaigns))
+        rows = self._to_decide.rows(transaction, self._campaigns.bind(campaigns))
         return [UnfinishedAction._make(row) for row in rows]
 
     def select(

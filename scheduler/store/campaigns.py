@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
-    Select,
     Table,
     Text,
     and_,
@@ -24,6 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.campaign import Campaign, CampaignStatus, MailEvents, Transition
 from scheduler.store.database import Database, Transaction
+from scheduler.store.prepared import Prepared
 from scheduler.store.rows import RowSource, look_up
 
 Key = tuple[str, str]
@@ -77,20 +77,23 @@ class Campaigns:
         self._keys = RowSource(name, {"tenant_id": Text, "campaign_id": Text})
         self._of_contacts = RowSource(name, {"tenant_id": Text, "contact_id": Text})
         self._new = RowSource(name, {column: columns[column].type for column in _STORED})
-        self._moved = RowSource(name, {column: columns[column].type for column in (*_KEY, *_MOVED)})
-        self._left = RowSource(name, {column: self._transitions.c[column].type for column in _TRANSITION})
+        self._moved = RowSource(name, {column: columns[column].type for column in (*_KEY, *_MOVED)}, "moved")
+        history = {column: self._transitions.c[column].type for column in _TRANSITION}
+        self._left = RowSource(name, history, "visits_left")
         self._select = self._select_statement()
         self._lock = self._select_statement(lock=True)
         self._lock_free = self._select_statement(lock=True, skip_locked=True)
         self._insert = self._insert_statement(name)
-        self._update = self._update_statement(self._moved, _MOVED)
+        self.update_statement = self._update_statement(self._moved, _MOVED)
+        self._update = Prepared(self.update_statement)
         self._replanned = RowSource(name, {column: columns[column].type for column in (*_KEY, *_MOVED, *_PLAN)})
         self._update_with_plan = self._update_statement(self._replanned, (*_MOVED, *_PLAN))
-        self._insert_transitions = self._transitions.insert().from_select(
+        self.transitions_statement = self._transitions.insert().from_select(
             list(_TRANSITION), select(*(self._left.c[column] for column in _TRANSITION))
         )
+        self._insert_transitions = Prepared(self.transitions_statement)
 
-    def _select_statement(self, *, lock: bool = False, skip_locked: bool = False) -> Select[Any]:
+    def _select_statement(self, *, lock: bool = False, skip_locked: bool = False) -> Prepared:
         """Locks are taken in the order of the given keys, which `_load` sorts."""
         campaigns = self._table.c
         contacts = self._contacts.c
@@ -104,12 +107,13 @@ class Campaigns:
         of_key = and_(campaigns.tenant_id == self._keys.c.tenant_id, campaigns.campaign_id == self._keys.c.campaign_id)
         columns = [stored[name] for name in _FIELDS]
         contact = (self._contacts, of_contact)
-        return look_up(self._keys, self._table, columns, of_key, lock=lock, skip_locked=skip_locked, beside=contact)
+        locks = {"lock": lock, "skip_locked": skip_locked}
+        return Prepared(look_up(self._keys, self._table, columns, of_key, beside=contact, **locks))
 
-    def _insert_statement(self, dialect_name: str) -> Any:
+    def _insert_statement(self, dialect_name: str) -> Prepared:
         make = postgresql.insert if dialect_name == "postgresql" else sqlite.insert
         campaigns = self._table.c
-        return (
+        return Prepared(
             make(self._table)
             .from_select(list(_STORED), select(*(self._new.c[name] for name in _STORED)).where(true()))
             .on_conflict_do_nothing(index_elements=[campaigns.tenant_id, campaigns.campaign_id])
@@ -149,11 +153,11 @@ class Campaigns:
         rows = transaction.connection.execute(statement, self._of_contacts.bind(wanted))
         return sorted((tenant, campaign) for tenant, campaign in rows)
 
-    def _load(self, transaction: Transaction, statement: Any, keys: Iterable[Key]) -> dict[Key, Campaign]:
+    def _load(self, transaction: Transaction, statement: Prepared, keys: Iterable[Key]) -> dict[Key, Campaign]:
         wanted = sorted(set(keys))
         if not wanted:
             return {}
-        rows = transaction.rows(statement, self._keys.bind(wanted))
+        rows = statement.rows(transaction, self._keys.bind(wanted))
         return {campaign.key: campaign for campaign in map(_to_campaign, rows)}
 
     def insert(self, transaction: Transaction, campaigns: Sequence[Campaign]) -> set[Key]:
@@ -161,12 +165,16 @@ class Campaigns:
         if not campaigns:
             return set()
         rows = self._new.bind(map(_READ_STORED, campaigns))
-        return {(tenant, key) for tenant, key in transaction.rows(self._insert, rows)}
+        return {(tenant, key) for tenant, key in self._insert.rows(transaction, rows)}
 
     def update(self, transaction: Transaction, campaigns: Sequence[Campaign]) -> None:
         """Store the new state of locked campaigns."""
         if campaigns:
-            transaction.connection.execute(self._update, self._moved.bind(map(_READ_MOVED, campaigns)))
+            self._update.change(transaction, self.update_parameters(campaigns))
+
+    def update_parameters(self, campaigns: Iterable[Campaign]) -> dict[str, Any]:
+        """What `update_statement` needs."""
+        return self._moved.bind(map(_READ_MOVED, campaigns))
 
     def update_with_plan(self, transaction: Transaction, campaigns: Sequence[Campaign]) -> None:
         """The same for locked campaigns that go on, or begin again, on another plan."""
@@ -177,8 +185,11 @@ class Campaigns:
     def insert_transitions(self, transaction: Transaction, transitions: Sequence[Transition]) -> None:
         """Append to the history. A visit left before is refused by the primary key."""
         if transitions:
-            rows = self._left.bind(map(_READ_TRANSITION, transitions))
-            transaction.connection.execute(self._insert_transitions, rows)
+            self._insert_transitions.change(transaction, self.transitions_parameters(transitions))
+
+    def transitions_parameters(self, transitions: Iterable[Transition]) -> dict[str, Any]:
+        """What `transitions_statement` needs."""
+        return self._left.bind(map(_READ_TRANSITION, transitions))
 
     def history(self, transaction: Transaction, key: Key) -> list[Transition]:
         """The visits left, in order; the enrolment first."""

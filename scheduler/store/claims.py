@@ -39,6 +39,7 @@ from scheduler.store.campaigns import is_held
 from scheduler.store.claim_clock import ClaimClock
 from scheduler.store.database import Database, Transaction
 from scheduler.store.pauses import holds_sends, is_wide
+from scheduler.store.prepared import Prepared
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import CLAIMED, PAUSED, PENDING, is_pending_of_tenant, still
 from scheduler.store.tables import Instant
@@ -69,9 +70,9 @@ class Claims:
         self._pauses = database.tables.pauses
         self._columns = action_columns(database.tables)
         self._tenants = RowSource(database.dialect_name, {"tenant_id": Text})
-        self._claim = self._claim_statement(self._due())
-        self._claim_of_tenant = self._claim_statement(self._due_of_tenant())
-        self._claim_shares = self._claim_statement(self._due_by_tenant())
+        self._claim = Prepared(self._claim_statement(self._due()))
+        self._claim_of_tenant = Prepared(self._claim_statement(self._due_of_tenant()))
+        self._claim_shares = Prepared(self._claim_statement(self._due_by_tenant()))
         claim = {"tenant_id": Text, "dedupe_key": Text, "claim_number": Integer, "owner": Text}
         self._renewed = RowSource(database.dialect_name, claim)
         self._renew = self._renew_statement()
@@ -114,8 +115,8 @@ class Claims:
         parameters |= {**self._clock.due_parameters(), **self._clock.lease_parameters(lease)}
         return self._execute(transaction, self._claim_shares, parameters)
 
-    def _execute(self, transaction: Transaction, statement: Any, parameters: dict[str, Any]) -> Claimed:
-        found = [to_action(row) for row in transaction.rows(statement, parameters)]
+    def _execute(self, transaction: Transaction, statement: Prepared, parameters: dict[str, Any]) -> Claimed:
+        found = [to_action(row) for row in statement.rows(transaction, parameters)]
         claimed = [action for action in found if action.status == ActionStatus.CLAIMED]
         in_order = sorted(claimed, key=lambda action: (action.run_at, action.key))
         return Claimed(in_order, held=len(found) - len(claimed))

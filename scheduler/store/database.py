@@ -21,6 +21,7 @@ from scheduler.domain.timing import Clock, SystemClock
 from scheduler.store.errors import is_retried_at_once, translated
 from scheduler.store.foreign import Joined, adopt
 from scheduler.store.patience import Patience, PatientConnection
+from scheduler.store.prepared import Prepared
 from scheduler.store.sqlite import BUSY_TIMEOUT_SECONDS, begin_immediate
 from scheduler.store.tables import Instant, tables_of
 from scheduler.store.version import require_usable
@@ -46,7 +47,7 @@ _WRITE_NOTHING: Final = select(func.pg_logical_emit_message(true(), literal_colu
 _NOTIFY: Final = select(func.pg_notify(bindparam("channel", type_=Text), literal_column("''")))
 _CURRENT_LOCK_TIMEOUT: Final = select(func.current_setting("lock_timeout"))
 _LOCK_TIMEOUT: Final = select(func.set_config("lock_timeout", bindparam("lock_timeout", type_=Text), true()))
-_LOCK_TIMEOUT_AND_CLOCK: Final = _LOCK_TIMEOUT.add_columns(func.clock_timestamp(type_=Instant).label("now"))
+_LOCK_TIMEOUT_AND_CLOCK: Final = Prepared(_LOCK_TIMEOUT.add_columns(func.clock_timestamp(type_=Instant)))
 _FAR: Final = timedelta(hours=1)
 
 
@@ -90,7 +91,7 @@ class Transaction:
         On a session of our own that is in UTC they come in binary, and as the driver has them: an instant as text costs
         both sides more than the rest of its row.
         """
-        driver = self._driver_in_utc
+        driver = self.driver
         if driver is None:
             return self.connection.execute(statement, parameters).all()
         driver.reads_binary = True
@@ -101,9 +102,13 @@ class Transaction:
         return result.cursor.fetchall()
 
     @cached_property
-    def _driver_in_utc(self) -> PatientConnection | None:
+    def driver(self) -> PatientConnection | None:
+        """The driver's connection of a session of our own that is in UTC, unless somebody listens to the engine."""
         driver = self.connection.connection.driver_connection
-        return driver if isinstance(driver, PatientConnection) and driver.info.timezone is UTC else None
+        if not isinstance(driver, PatientConnection) or driver.info.timezone is not UTC:
+            return None
+        heard = self.connection.dispatch
+        return None if heard.before_cursor_execute or heard.after_cursor_execute else driver
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Call back once what was written is committed; in a caller's transaction, once our call is done."""
@@ -113,10 +118,12 @@ class Transaction:
         """Fail, as a lock timeout, rather than wait longer for anybody's lock. SQLite has its busy timeout instead."""
         if self.database.is_postgresql:
             milliseconds = max(int(patience.total_seconds() * 1000), 1)
-            statement = _LOCK_TIMEOUT if self._now or self.database.clock else _LOCK_TIMEOUT_AND_CLOCK
-            answer = self.connection.execute(statement, {"lock_timeout": str(milliseconds)}).one()
-            # One round trip for both: whoever fires needs both, one after the other.
-            self._now = self._now or (answer.now if statement is _LOCK_TIMEOUT_AND_CLOCK else None)
+            parameters = {"lock_timeout": str(milliseconds)}
+            if self._now or self.database.clock:
+                self.connection.execute(_LOCK_TIMEOUT, parameters)
+            else:
+                # One round trip for both: whoever fires needs both, one after the other.
+                ((_, self._now),) = _LOCK_TIMEOUT_AND_CLOCK.rows(self, parameters)
 
     @contextmanager
     def waiting_at_most(self, patience: timedelta) -> Iterator[None]:

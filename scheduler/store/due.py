@@ -22,6 +22,7 @@ from sqlalchemy import (
 from scheduler.domain.action import ActionType
 from scheduler.store.claim_clock import ClaimClock
 from scheduler.store.database import Database, Transaction
+from scheduler.store.prepared import Prepared
 from scheduler.store.statuses import PENDING, is_pending_of_tenant
 
 
@@ -59,13 +60,14 @@ class Due:
         self._database = database
         self._table = database.tables.scheduled_actions
         self._clock = ClaimClock(database)
-        self._next = self._next_statement()
+        self._next = Prepared(self._next_statement())
         self._walk = self._walk_statement()
         self._newest = self._newest_statement()
 
     def next_due(self, transaction: Transaction) -> NextDue:
         """When there will be something to claim. Reads four index entries."""
-        return NextDue(*transaction.connection.execute(self._next, self._clock.due_parameters()).one())
+        (row,) = self._next.rows(transaction, self._clock.due_parameters())
+        return NextDue(*row)
 
     def walk(self, transaction: Transaction, action_type: ActionType, after: str, most: int) -> Walked:
         """The next `most` tenants behind `after` ('': from the first). One index probe for each."""

@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 
 from scheduler.domain.errors import InvalidInputError
 from scheduler.store import sqlite
-from scheduler.store.errors import OUTAGE_SQLSTATES
+from scheduler.store.errors import is_outage
 from scheduler.store.hosts import has_several_hosts, read_url
 from scheduler.store.patience import NoAnswerError, Patience, PatientConnection, is_doubtful, limit_again
 from scheduler.store.sessions import prepare_session
@@ -161,7 +161,7 @@ def _connect_arguments(url: URL) -> dict[str, Any]:
 
 def _replace_connections(context: ExceptionContext) -> None:
     """After a failover the session may live on, on a server that is no primary any more: as good as disconnected."""
-    if getattr(context.original_exception, "sqlstate", None) in OUTAGE_SQLSTATES:
+    if is_outage(context.original_exception):
         context.is_disconnect = True
         context.invalidate_pool_on_disconnect = True
 

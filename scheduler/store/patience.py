@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import cached_property
 from time import monotonic
 from typing import Any, Final
 from weakref import WeakSet
@@ -91,6 +92,13 @@ class PatientConnection(psycopg.Connection[Any]):
     patience: Patience | None = None
     reads_binary = False
     idle_since = 0.0
+
+    @cached_property
+    def hot_cursor(self) -> psycopg.RawCursor[Any]:
+        """One for all prepared statements, one after the other: rows come in binary, and are taken at once."""
+        cursor = psycopg.RawCursor(self)
+        cursor.format = psycopg.pq.Format.BINARY
+        return cursor
 
     def cursor(self, *arguments: Any, **options: Any) -> Any:
         """As the driver's; with `reads_binary` its rows come in binary."""

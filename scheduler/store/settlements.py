@@ -15,6 +15,7 @@ from scheduler.store.actions import Key
 from scheduler.store.database import Database, Transaction
 from scheduler.store.errors import is_lock_timeout
 from scheduler.store.instants import InstantArithmetic
+from scheduler.store.prepared import Prepared
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import CANCELED, CLAIMED, COMPLETED, ERROR, UNFINISHED, still
 from scheduler.store.tables import Instant
@@ -163,7 +164,7 @@ class Settlements:
         return {(tenant, key) for tenant, key in transaction.rows(statement, self._held.bind(rows))}
 
     def _complete_as(
-        self, transaction: Transaction, statement: Any, owner: str, completions: Sequence[Completion]
+        self, transaction: Transaction, statement: Prepared, owner: str, completions: Sequence[Completion]
     ) -> set[Key]:
         if not completions:
             return set()
@@ -175,23 +176,23 @@ class Settlements:
         rows = [(*done.action.key, done.message_id, done.sent_at) for done in completions]
         if rows:
             parameters = {**self._mails.bind(rows), "at": transaction.now}
-            transaction.connection.execute(self._note_statement, parameters)
+            self._note_statement.change(transaction, parameters)
 
     @staticmethod
-    def _run(transaction: Transaction, statement: Any, rows: dict[str, Any]) -> set[Key]:
-        return {(tenant, key) for tenant, key in transaction.rows(statement, {**rows, "at": transaction.now})}
+    def _run(transaction: Transaction, statement: Prepared, rows: dict[str, Any]) -> set[Key]:
+        return {(tenant, key) for tenant, key in statement.rows(transaction, {**rows, "at": transaction.now})}
 
-    def _completing(self, given: RowSource, where: Any) -> Any:
-        return (
+    def _completing(self, given: RowSource, where: Any) -> Prepared:
+        return Prepared(
             update(self._table)
             .where(where)
             .values(status=COMPLETED, outcome=given.c.outcome, claimed_until=None, finished_at=_AT, updated_at=_AT)
             .returning(self._table.c.tenant_id, self._table.c.dedupe_key)
         )
 
-    def _note_sent_statement(self) -> Any:
+    def _note_sent_statement(self) -> Prepared:
         actions, given = self._table.c, self._mails.c
-        return (
+        return Prepared(
             update(self._table)
             .where(actions.tenant_id == given.tenant_id, actions.dedupe_key == given.dedupe_key)
             .values(
@@ -199,7 +200,7 @@ class Settlements:
             )
         )
 
-    def _give_back_statement(self) -> Any:
+    def _give_back_statement(self) -> Prepared:
         """Lock: the rows nobody else has locked. A campaign that is held may have had its actions changed too.
 
         One that was moved since it was claimed (its mail went out later than planned) keeps its new instant.
@@ -209,7 +210,7 @@ class Settlements:
         columns = [actions.tenant_id, actions.dedupe_key, *(given[name].label(f"new_{name}") for name in changed)]
         held = self._held_as(self._back, CLAIMED)
         free = look_up(self._back, self._table, columns, held, lock=True, skip_locked=True).cte("free")
-        return (
+        return Prepared(
             update(self._table)
             .where(actions.tenant_id == free.c.tenant_id, actions.dedupe_key == free.c.dedupe_key)
             .values(

@@ -17,6 +17,7 @@ from scheduler.store.database import Database
 from scheduler.store.due import Due
 from scheduler.store.events import Events
 from scheduler.store.instances import Instances
+from scheduler.store.moves import Moves
 from scheduler.store.operator_actions import OperatorActions
 from scheduler.store.pauses import Pauses
 from scheduler.store.plans import Plans
@@ -88,6 +89,11 @@ class Stores:
     def instances(self) -> Instances:
         """The processes that fire."""
         return Instances(self.database)
+
+    @cached_property
+    def moves(self) -> Moves:
+        """Campaigns moved on."""
+        return Moves(self.database, self.changes, self.campaigns, self.actions)
 
     @cached_property
     def operator_actions(self) -> OperatorActions:
