@@ -8,6 +8,7 @@ the oldest has been due is read by each process itself, whenever it looks: that 
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -56,13 +57,14 @@ class Counting:
 
     def look(self) -> None:
         """Read what was counted, or count, and tell the metrics. Raises DatabaseUnavailableError."""
-        try:
-            looked = self._look()
-        except DatabaseUnavailableError as error:
-            if not is_refusal(error.__cause__):
-                raise
-            self._not_before = time.monotonic() + self._rest()
-            looked = self._look()
+        looked = self._look()
+        if time.monotonic() >= self._not_before and self._is_time(looked.real, looked.before):
+            try:
+                looked = self._count_in_turn(looked)
+            except DatabaseUnavailableError as error:
+                if not is_refusal(error.__cause__):
+                    raise
+                self._not_before = time.monotonic() + self._rest()
         if looked.counted is not None:
             self._keep(looked, looked.counted)
         row = looked.counted or looked.before
@@ -70,19 +72,21 @@ class Counting:
             self._metrics.backlog(_figures(row, looked))
 
     def _look(self) -> _Look:
-        """What others counted, or a count of our own: by one process at a time, as long as the transaction lasts."""
-        rows = self._stores.backlog
+        """What somebody counted, and how old the oldest is. A round trip each, and no transaction."""
+        stores = self._stores
+        with stores.database.one_statement(writing=False) as transaction:
+            known = stores.due.next_due(transaction)
+            real, before = stores.backlog.read(transaction)
+        first = min((at for at in (known.timeout, known.send) if at is not None), default=known.now)
+        return _Look(real, before, max(known.now - first, timedelta(0)))
+
+    def _count_in_turn(self, looked: _Look) -> _Look:
+        """One process at a time counts, for as long as its transaction lasts; any other shows the last count."""
         with self._stores.database.reading() as transaction:
-            known = self._stores.due.next_due(transaction)
-            first = min((at for at in (known.timeout, known.send) if at is not None), default=known.now)
-            real, before = rows.read(transaction)
-            looked = _Look(real, before, max(known.now - first, timedelta(0)))
-            if time.monotonic() < self._not_before or not self._is_time(real, before):
-                return looked
             if not take_turn(transaction, "counting"):
                 return looked
-            rows.limit(transaction, self._longest)
-            return replace(looked, counted=self._count(transaction, real, before))
+            self._stores.backlog.limit(transaction, self._longest)
+            return replace(looked, counted=self._count(transaction, looked.real, looked.before))
 
     def _is_time(self, real: datetime, before: BacklogRow | None) -> bool:
         return before is None or real - before.counted_at >= self._pause(before.took)
@@ -108,11 +112,13 @@ class Counting:
         if at is not None and took is not None and row.counted_at - at < self._pause(took):
             return row
         began = time.perf_counter()
+        # Whoever was quick needs no savepoint: should it be refused all the same, so is all of the count.
+        is_quick = took is not None and took < self._longest.total_seconds() / 4
         try:
-            with transaction.all_or_nothing():
+            with nullcontext() if is_quick else transaction.all_or_nothing():
                 pending = self._stores.backlog.count_pending(transaction)
         except Exception as error:
-            if not is_refusal(error):
+            if is_quick or not is_refusal(error):
                 raise
             self._pending_not_before = time.monotonic() + self._rest()
             return row
@@ -132,7 +138,8 @@ class Counting:
         seen = Backlog(counted.counted_at, counted.due, looked.oldest_due)
         after, turn = watch.after(seen, self._limits)
         row = replace(counted, lowest_due=after.lowest_due, lowest_at=after.lowest_at, alerted_at=after.raised_at)
-        with self._stores.database.transaction() as transaction:
+        database = self._stores.database
+        with database.one_statement() if turn is None else database.transaction() as transaction:
             if self._stores.backlog.replace(transaction, looked.before, row) and turn is not None:
                 lasted = None if watch.raised_at is None else seen.at - watch.raised_at
                 tell_backlog(is_raised=turn == Turn.RAISED, due=seen.due, oldest_due=seen.oldest_due, lasted=lasted)

@@ -153,7 +153,7 @@ def test_a_count_of_what_is_pending_that_takes_too_long_is_given_up_and_the_rest
     fill(scheduler)
     counting(scheduler).look()
     scheduler.schedule_many(make_jobs(7, node_id="more"))
-    rest(scheduler)
+    execute(scheduler, "UPDATE timeout_scheduler_backlog SET took = 0, pending_took = NULL")
     monkeypatch.setattr(scheduler.stores.backlog, "_count_pending", select(func.pg_sleep(60)))
 
     hasty = counting(scheduler, database_timeout=timedelta(seconds=1))
