@@ -28,7 +28,7 @@ from tests.support.eventually import eventually
 from tests.support.mail_server import MailServer, mail_server
 from tests.support.postgres import PostgresServer, free_port
 from tests.support.scheduling import make_job
-from tests.support.systemd_machine import CHECKOUT, SystemdMachine, systemd_machine
+from tests.support.systemd_machine import CHECKOUT, SystemdMachine, skip_where_it_cannot_run, systemd_machine
 from tests.support.walk import make_document, on, send
 from tests.support.web_receiver import Receiver, receiving
 
@@ -97,6 +97,7 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Everything has been told to start, and PostgreSQL has come after those who wait for it."""
+    skip_where_it_cannot_run()
     folder = tmp_path_factory.mktemp("site")
     with ExitStack() as stack:
         sockets = Path(tempfile.mkdtemp(prefix="sockets-", dir="/tmp"))

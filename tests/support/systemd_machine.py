@@ -24,12 +24,15 @@ CHECKOUT: Final = Path(__file__).parents[2]
 PROGRAM: Final = "/opt/timeout-scheduler/bin/timeout-scheduler"
 _TOOLS: Final = ("systemd-nspawn", "nsenter", "unshare", "setpriv")
 
-# A mount namespace of its own: the overlay goes with it, however it ends. Nothing of the host starts by itself.
-_BOOT: Final = """
+# In a mount namespace of its own, with which the overlay goes, however it ends.
+_MOUNT: Final = """
 mount --make-rprivate /
 mount -t tmpfs -o size=512m,mode=755 tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+"""
+# Nothing of the host starts by itself.
+_BOOT: Final = f"""{_MOUNT}
 find "$1/root/etc/systemd/system" -maxdepth 2 -type l -path '*.wants/*' -delete
 cp -RT "$2" "$1/root"
 root=$1/root; shift 2
@@ -95,8 +98,11 @@ def skip_where_it_cannot_run() -> None:
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"systemd as the first process needs {', '.join(missing)} (Debian: systemd-container)")
-    if "overlay" not in Path("/proc/filesystems").read_text("ascii"):
-        pytest.skip("systemd as the first process needs overlayfs")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+        command = ["unshare", "--mount", "bash", "-euc", _MOUNT, "mount", place]
+        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"systemd as the first process needs to mount an overlay: {mounted.stderr.strip()}")
 
 
 @contextmanager
@@ -105,7 +111,6 @@ def systemd_machine(folder: Path, files: Mapping[str, str], binds: Mapping[Path,
 
     `folder` is one of the test's own, for what it needs on the way.
     """
-    skip_where_it_cannot_run()
     python = _make_files(folder / "files", files)
     places = {
         **binds,
