@@ -31,12 +31,12 @@ mount -t tmpfs -o size=512m,mode=755 tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
 """
-# Nothing of the host starts by itself.
+# Nothing of the host starts by itself. Not `exec`: whoever is first in the process namespace takes all with it.
 _BOOT: Final = f"""{_MOUNT}
 find "$1/root/etc/systemd/system" -maxdepth 2 -type l -path '*.wants/*' -delete
 cp -RT "$2" "$1/root"
 root=$1/root; shift 2
-exec systemd-nspawn --quiet --directory "$root" --register=no --keep-unit --link-journal=no "$@" \\
+systemd-nspawn --quiet --directory "$root" --register=no --keep-unit --link-journal=no "$@" \\
     --boot --console=read-only -- --unit=basic.target --show-status=0
 """
 
@@ -122,21 +122,20 @@ def systemd_machine(folder: Path, files: Mapping[str, str], binds: Mapping[Path,
     # nspawn may not be told of a place below /tmp: the machine has a /tmp of its own.
     place = Path(tempfile.mkdtemp(prefix="systemd-machine-", dir="/var/tmp"))
     with (folder / "console").open("wb") as console:
+        # When the test process dies, so does setpriv's program, and with --kill-child all that began below it.
+        outside = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]
         boot = subprocess.Popen(
-            [
-                "setpriv",
-                "--pdeathsig",
-                "KILL",
-                "unshare",
-                "--mount",
-                "bash",
-                "-euc",
-                _BOOT,
-                "boot",
-                place,
-                folder / "files",
-                *options,
-            ],
+            [*outside, "bash", "-euc", _BOOT, "boot", place, folder / "files", *options],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
