@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from scheduler.cli.copy_command import copy
 from scheduler.cli.failures import naming_options
 from scheduler.cli.options import JsonFlag
 from scheduler.cli.output import write_fields, write_json, write_line
@@ -18,6 +19,9 @@ from scheduler.store import rights, schema
 from scheduler.store.engine import parse_database_url
 
 database = typer.Typer(no_args_is_help=True, help="Create, upgrade and inspect the schema.")
+
+
+database.command()(copy)
 
 
 @database.command()
@@ -50,7 +54,7 @@ PendingFlag = Annotated[
 
 @database.command("sql")
 def show_sql(context: typer.Context, *, pending: PendingFlag = False) -> None:
-    """Print the SQL of the whole schema. To review, or to run by hand; no database is connected to, but for --pending."""
+    """Print the SQL of the whole schema. To review, or to run by hand; without --pending no database is asked."""
     with opened(context) as timeout_scheduler:
         since = schema.current_version(timeout_scheduler.database) if pending else None
         sys.stdout.write(schema.upgrade_sql(timeout_scheduler.database, since))
