@@ -34,6 +34,30 @@ PLAN: Final = CampaignPlan.parse(
         ],
     }
 )
+# Goes round for ever, a second at each node.
+ROUND: Final = CampaignPlan.parse(
+    {
+        "version": "1.0",
+        "startNodeId": "first",
+        "maxTransitions": 1_000_000,
+        "nodes": [
+            {
+                "id": "first",
+                "action": "wait",
+                "transitions": [
+                    {"on": "no_open", "to": "second", "after": "PT1S"},
+                    {"on": "no_click", "to": "stop", "after": "PT100H"},
+                    {"on": "opened", "to": "stop"},
+                ],
+            },
+            {
+                "id": "second",
+                "action": "wait",
+                "transitions": [{"on": "no_open", "to": "first", "after": "PT1S"}, {"on": "opened", "to": "stop"}],
+            },
+        ],
+    }
+)
 STAY: Final = timedelta(hours=1)
 LATER: Final = "later"
 
@@ -78,6 +102,7 @@ class Cohort:
     due_at: datetime
     step: timedelta = timedelta(0)
     tenants: int = 10
+    plan: CampaignPlan = PLAN
 
     def enrolments(self) -> Iterator[Mapping[str, Any]]:
         """For `enroll_many`."""
@@ -86,7 +111,7 @@ class Cohort:
                 "tenant_id": f"{self.tenant}-{number % self.tenants}",
                 "campaign_id": f"campaign-{number}",
                 "contact_id": f"contact-{number}",
-                "plan": PLAN,
+                "plan": self.plan,
                 "start_at": self.due_at - STAY + number * self.step,
             }
 
@@ -116,8 +141,8 @@ def enroll_by_sql(url: str, cohorts: Iterable[Cohort]) -> None:
                 "count": cohort.count,
                 "entered_at": cohort.due_at - STAY,
                 "step": cohort.step,
-                "hash": PLAN.hash,
-                "plan": PLAN.document,
+                "hash": cohort.plan.hash,
+                "plan": cohort.plan.document,
             }
             with connection.transaction():
                 for statement in (_PLANS, _CONTACTS, _CAMPAIGNS, _ENROLMENTS, _TIMEOUTS):

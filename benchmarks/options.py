@@ -30,6 +30,7 @@ class Options:
     crash_size: int = 3_000
     peer_crash_rounds: int = 1
     depths: tuple[int, ...] = (10_000, 1_000_000)
+    cycles: int = 1_000_000
     peers_at_depth: bool = False
     is_quick: bool = False
     output: Path = CHECKOUT / "benchmarks" / "RESULTS.md"
@@ -64,6 +65,7 @@ def parse(
     parser.add_argument("--lateness-seconds", type=float, help="of steady load per contender, all rounds together; 60")
     parser.add_argument("--depths", type=_numbers, help="pending timeouts, with commas; 10000,1000000")
     parser.add_argument("--ten-million", action="store_true", help="a third depth; 20 GB, and minutes for each round")
+    parser.add_argument("--cycles", type=_positive, help="timeouts fired by the same 10,000 campaigns; 1000000")
     parser.add_argument("--peers-at-depth", action="store_true", help="peers too, whose queues take minutes to fill")
     parser.add_argument("--quick", action="store_true", help="a tiny run in some seconds: does everything still work?")
     parser.add_argument("--output", type=Path, help="the report; charts and raw results go beside it")
@@ -84,7 +86,7 @@ def parse(
         chosen = replace(chosen, depths=given.depths)
     if given.ten_million:
         chosen = replace(chosen, depths=(*chosen.depths, 10_000_000))
-    for name in ("rounds", "size", "lateness_seconds", "output"):
+    for name in ("rounds", "size", "lateness_seconds", "cycles", "output"):
         if getattr(given, name) is not None:
             chosen = replace(chosen, **{name: getattr(given, name)})
     if given.size:

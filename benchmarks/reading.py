@@ -42,6 +42,10 @@ class Reader:
         found: list[tuple[Any, ...]] = self._connection.execute(statement, *given).fetchall()
         return found
 
+    def run(self, statement: str) -> None:
+        """What has no rows."""
+        self._connection.execute(statement)
+
     def value(self, statement: str, parameters: Sequence[Any] = ()) -> Any:
         """The first column of the only row."""
         return self.rows(statement, parameters)[0][0]

@@ -14,7 +14,7 @@ OURS = (
         kind=Kind.OURS,
         settings=f"one process: {_DAEMON}",
         command=module("ours"),
-        workloads=frozenset({"fire", "schedule", "lateness", "depth", "crash", "idle", "fairness"}),
+        workloads=frozenset({"fire", "schedule", "lateness", "depth", "crash", "idle", "fairness", "cycles"}),
         is_quick=True,
     ),
     Contender(

@@ -22,7 +22,7 @@ TITLES: Final = {
     ),
     "lateness": (
         "Lateness",
-        "A steady number falls due per second: milliseconds from its instant to the commit of its effect.",
+        "A steady number falls due per second: milliseconds from its instant until its firing begins, and is committed.",
     ),
     "depth": (
         "Depth",
@@ -36,6 +36,10 @@ TITLES: Final = {
     "fairness": (
         "Fairness",
         "One tenant has a backlog; another's timeouts fall due one by one meanwhile. The backlog alone, and both.",
+    ),
+    "cycles": (
+        "Cycles",
+        "10,000 campaigns go round. How many times as large tables and indexes are at the end as when written anew.",
     ),
 }
 _LIMITS: Final = {"postgresql": "set-based", "sqlite": "set-based-sqlite"}

@@ -2,6 +2,7 @@
 
 from benchmarks.session import Workload
 from benchmarks.workloads.crash import Crash
+from benchmarks.workloads.cycles import Cycles
 from benchmarks.workloads.depth import Depth
 from benchmarks.workloads.fairness import Fairness
 from benchmarks.workloads.fire import Fire
@@ -9,6 +10,6 @@ from benchmarks.workloads.idle import Idle
 from benchmarks.workloads.lateness import Lateness
 from benchmarks.workloads.schedule import Schedule
 
-WORKLOADS: tuple[Workload, ...] = (Fire(), Schedule(), Lateness(), Depth(), Crash(), Idle(), Fairness())
+WORKLOADS: tuple[Workload, ...] = (Fire(), Schedule(), Lateness(), Depth(), Crash(), Idle(), Fairness(), Cycles())
 
 __all__ = ["WORKLOADS"]
