@@ -100,6 +100,11 @@ class PatientConnection(psycopg.Connection[Any]):
         cursor.format = psycopg.pq.Format.BINARY
         return cursor
 
+    @property
+    def is_in_utc(self) -> bool:
+        """Whether the session speaks of instants in UTC."""
+        return self.pgconn.parameter_status(b"TimeZone") == b"UTC"
+
     def cursor(self, *arguments: Any, **options: Any) -> Any:
         """As the driver's; with `reads_binary` its rows come in binary."""
         if self.reads_binary and not arguments:
@@ -149,10 +154,9 @@ def _drive(generator: PQGen[RV], socket: int, patience: Patience) -> RV:
 
     The driver has such a loop itself; not all releases tell the generator that time passes, or take an end.
     """
-    begun = monotonic()
-    poll = select.poll()
     try:
         wanted = next(generator)
+        begun, poll = monotonic(), select.poll()
         while True:
             poll.register(socket, _POLLED[wanted])
             remaining = patience.left(begun)
