@@ -22,7 +22,7 @@ TITLES: Final = {
     ),
     "lateness": (
         "Lateness",
-        "A steady number falls due per second: milliseconds from its instant until its firing begins, and is committed.",
+        "A steady number falls due per second: milliseconds from its instant until firing begins, and is committed.",
     ),
     "depth": (
         "Depth",
