@@ -10,7 +10,6 @@ from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.sending import SendHandler
 from scheduler.service.handlers.log import LogSendHandler
 from scheduler.service.handlers.smtp import SmtpSendHandler
-from scheduler.service.handlers.webhook import WebhookSendHandler
 from scheduler.service.state_manager import StateManager
 from scheduler.settings import Settings
 
@@ -55,6 +54,8 @@ def load_send_handler(setting: str, given: object, settings: Settings) -> SendHa
     if given == "smtp":
         return SmtpSendHandler(settings)
     if given == "webhook":
+        from scheduler.service.handlers.webhook import WebhookSendHandler  # noqa: PLC0415 - urllib3, for nobody else
+
         return WebhookSendHandler(settings)
     found = load_object(setting, given) if isinstance(given, str) else given
     if inspect.isclass(found):

@@ -21,7 +21,7 @@ from scheduler.domain.plan import CampaignPlan
 from scheduler.service.timeouts import LARGEST_LIMIT
 from scheduler.store.database import Transaction
 from scheduler.store.events import StoredEvent
-from scheduler.store.explaining import ContactState, Explaining
+from scheduler.store.explaining import ContactState
 from scheduler.store.stores import Stores
 
 _ADDRESS: Final = re.compile(r"[^\s<>()\[\]:,;'\"]+@[^\s<>()\[\]:,;'\"]+")
@@ -34,13 +34,12 @@ class Explainer:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
-        self._explaining = Explaining(stores.database)
 
     def explain(self, key: Key, connection: Any = None) -> Explanation:
         """One campaign, in whatever state it is; raises UnknownCampaignError."""
         with self._stores.database.reading(connection) as transaction:
             if connection is None:
-                self._explaining.hold_still(transaction)
+                self._stores.explaining.hold_still(transaction)
             record = self._record(transaction, key)
         campaign = record.campaign
         return Explanation(
@@ -60,12 +59,12 @@ class Explainer:
             raise InvalidInputError("limit", limit, f"give a whole number from 1 to {LARGEST_LIMIT}")
         with self._stores.database.reading(connection) as transaction:
             if connection is None:
-                self._explaining.hold_still(transaction)
-            keys = self._explaining.stuck(transaction, tenant_id, limit)
+                self._stores.explaining.hold_still(transaction)
+            keys = self._stores.explaining.stuck(transaction, tenant_id, limit)
             campaigns = self._stores.campaigns.read(transaction, keys)
             visits = [(*one.key, one.node_visit) for one in campaigns.values()]
             actions: dict[Key, list[ScheduledAction]] = defaultdict(list)
-            for action in self._explaining.actions_of_visits(transaction, visits):
+            for action in self._stores.explaining.actions_of_visits(transaction, visits):
                 actions[action.campaign_key].append(action)
             plans = self._plans(transaction, campaigns.values())
         return [
@@ -75,7 +74,7 @@ class Explainer:
         ]
 
     def _record(self, transaction: Transaction, key: Key) -> CampaignRecord:
-        stores, explaining = self._stores, self._explaining
+        stores, explaining = self._stores, self._stores.explaining
         campaign = stores.campaigns.read(transaction, [key]).get(key)
         if campaign is None:
             raise UnknownCampaignError(*key)
@@ -101,7 +100,7 @@ class Explainer:
         own = self._stores.events.of_campaign(transaction, key)
         known = {one.event_id for one in own}
         missing = {one.event_id for one in transitions if one.event_id is not None} - known
-        others = self._explaining.events(transaction, [(key[0], event_id) for event_id in missing])
+        others = self._stores.explaining.events(transaction, [(key[0], event_id) for event_id in missing])
         return [*map(_past, own), *(replace(_past(one), is_of_other=True) for one in others)]
 
     def _plans(self, transaction: Transaction, campaigns: Iterable[Campaign]) -> dict[Key, CampaignPlan]:

@@ -25,7 +25,6 @@ from scheduler.domain.storable import require_text
 from scheduler.service.enrolment import Enroller, PlanLike
 from scheduler.service.persist import Decided, DecisionWriter
 from scheduler.store.database import Transaction
-from scheduler.store.migrating import Migrating
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit
 
@@ -92,7 +91,6 @@ class PlanMigrations:
     def __init__(self, stores: Stores, writer: DecisionWriter, enroller: Enroller, grace: timedelta) -> None:
         self._stores = stores
         self._database = stores.database
-        self._statements = Migrating(stores.database)
         self._writer = writer
         self._enroller = enroller
         self._grace = grace
@@ -172,12 +170,12 @@ class PlanMigrations:
         if new.hash == old.hash:
             raise InvalidInputError("new_plan", new.hash, "it is the old plan, word for word: give another one")
         targets = NodeTargets(old, new, node_map)
-        for node_id in self._statements.standing(transaction, tenant_id, old.hash):
+        for node_id in self._stores.migrating.standing(transaction, tenant_id, old.hash):
             targets.get(node_id)
         return _Route(tenant_id, old, new, targets)
 
     def _next(self, transaction: Transaction, route: _Route, after: str) -> list[Key]:
-        return self._statements.batch(transaction, route.tenant_id, route.old.hash, after, BATCH)
+        return self._stores.migrating.batch(transaction, route.tenant_id, route.old.hash, after, BATCH)
 
     def _move(self, transaction: Transaction, route: _Route, after: str | None) -> tuple[_Tally, str | None]:
         """One batch; returns what it met, and the last campaign it came to, None when there was no other."""
@@ -186,7 +184,7 @@ class PlanMigrations:
         decided = self._decide(transaction, route, batch, tally)
         self._writer.write(transaction, decided)
         renamed = [row for one in decided for row in _renamed(one.decision, batch.held_of(one.before))]
-        self._statements.rename_held(transaction, renamed)
+        self._stores.migrating.rename_held(transaction, renamed)
         tally.moved, tally.busy = len(decided), len(batch.busy)
         return tally, _last(keys)
 
@@ -194,7 +192,7 @@ class PlanMigrations:
         """Locks campaigns, then their sends; whoever has either of them locked makes the campaign busy."""
         campaigns = self._stores.campaigns
         locked = campaigns.lock_free(transaction, keys)
-        sends = self._statements.lock_sends(transaction, locked)
+        sends = self._stores.migrating.lock_sends(transaction, locked)
         others = campaigns.read(transaction, set(keys) - locked.keys())
         return self._sort_out(transaction, route, locked, others, sends)
 
@@ -224,7 +222,7 @@ class PlanMigrations:
             )
             has_target = route.targets.find(campaign.current_node_id) is not None  # it came there just now
             (busy if is_sending or not has_target else free).append(campaign)
-        held = self._statements.held(transaction, (one.key for one in free))
+        held = self._stores.migrating.held(transaction, (one.key for one in free))
         return _Batch(free, busy, unfinished, held)
 
     def _decide(self, transaction: Transaction, route: _Route, batch: _Batch, tally: _Tally) -> list[Decided]:

@@ -6,18 +6,15 @@ choice, so that they live beside a host application's tables and its own Alembic
 
 from __future__ import annotations
 
-import io
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import ColumnElement, Connection, Executable, inspect, literal_column, select, text
 from sqlalchemy.schema import CreateSchema
 
 from scheduler.domain.errors import InvalidInputError
 from scheduler.store.database import Database
 from scheduler.store.patience import wait_without_end
-from scheduler.store.version import SCRIPTS, newest_version, require_usable, version_of
+from scheduler.store.version import newest_version, require_usable, version_of
 
 __all__ = ["current_version", "newest_version", "require_current", "upgrade", "upgrade_sql"]
 
@@ -42,7 +39,9 @@ def upgrade(database: Database) -> str:
             _refuse_foreign_tables(database, connection)
         if version is not None and version > newest_version():  # upgraded by a newer program: nothing to do for us
             return require_usable(connection, database.schema)
-        command.upgrade(_config(database, connection), "head")
+        from scheduler.store.scripts import run_on  # noqa: PLC0415 - Alembic, which nothing else needs
+
+        run_on(connection, database, _preparation(database))
         return newest_version()
 
 
@@ -65,23 +64,9 @@ def upgrade_sql(database: Database, since: str | None = None) -> str:
     """The SQL that makes the schema from nothing, or from version `since`, for a review or an administrator to run."""
     if since is not None and since >= newest_version():
         return ""
-    config = _config(database, None)
-    config.output_buffer = buffer = io.StringIO()
-    command.upgrade(config, "head" if since is None else f"{since}:head", sql=True)
-    return buffer.getvalue()
+    from scheduler.store.scripts import print_since  # noqa: PLC0415 - Alembic, which nothing else needs
 
-
-def _config(database: Database, connection: Connection | None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", SCRIPTS)
-    config.attributes.update(
-        connection=connection,
-        schema=database.schema,
-        metadata=database.tables.metadata,
-        preparation=_preparation(database),
-        dialect_name=database.dialect_name,
-    )
-    return config
+    return print_since(since, database, _preparation(database))
 
 
 def _prepare(database: Database, connection: Connection) -> None:

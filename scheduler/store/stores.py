@@ -16,7 +16,9 @@ from scheduler.store.contacts import Contacts
 from scheduler.store.database import Database
 from scheduler.store.due import Due
 from scheduler.store.events import Events
+from scheduler.store.explaining import Explaining
 from scheduler.store.instances import Instances
+from scheduler.store.migrating import Migrating
 from scheduler.store.moves import Moves
 from scheduler.store.operator_actions import OperatorActions
 from scheduler.store.pauses import Pauses
@@ -86,9 +88,19 @@ class Stores:
         return Events(self.database)
 
     @cached_property
+    def explaining(self) -> Explaining:
+        """Looking at one campaign from all sides."""
+        return Explaining(self.database)
+
+    @cached_property
     def instances(self) -> Instances:
         """The processes that fire."""
         return Instances(self.database)
+
+    @cached_property
+    def migrating(self) -> Migrating:
+        """Moving campaigns to another plan."""
+        return Migrating(self.database)
 
     @cached_property
     def moves(self) -> Moves:

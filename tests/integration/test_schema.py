@@ -11,7 +11,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
@@ -19,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from scheduler import InvalidInputError, SchemaOutdatedError, TimeoutScheduler
 from scheduler.store import schema
+from scheduler.store.scripts import run_on
 from scheduler.store.tables import Tables
 from scheduler.store.version import VERSION_TABLE, newest_version
 from tests.integration.conftest import OpenScheduler
@@ -128,7 +128,7 @@ def test_a_database_of_the_first_version_keeps_what_it_holds(
 ) -> None:
     scheduler = open_scheduler(empty_database_url)
     with scheduler.database.unchecked() as transaction:
-        command.upgrade(schema._config(scheduler.database, transaction.connection), "0001")  # noqa: SLF001 - an older one
+        run_on(transaction.connection, scheduler.database, [], "0001")
     job = make_job()
     execute(
         scheduler,
