@@ -82,7 +82,7 @@ def start_sentry(dsn: str, environment: str | None, instance_name: str, scrubber
 
 def name_instance(instance: str) -> None:
     """Put this identity on every report from now on."""
-    sentry_sdk.get_global_scope().set_tag("instance", instance)
+    sentry_sdk.Scope.get_global_scope().set_tag("instance", instance)
 
 
 def report(error: BaseException, facts: Mapping[str, Any]) -> None:

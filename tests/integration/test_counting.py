@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pytest
 from prometheus_client import generate_latest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
-from scheduler import TimeoutScheduler
+from scheduler import DatabaseUnavailableError, TimeoutScheduler
 from scheduler.service.counting import Counting
 from scheduler.store.turns import take_turn
 from scheduler.telemetry import backlog_gauges
@@ -238,6 +238,29 @@ def test_processes_that_look_at_the_same_moment_tell_of_it_once(
     for thread in threads:
         thread.join()
     assert said() == ["alert.raised"]
+
+
+def test_an_incident_whose_note_is_lost_is_told_of_again_rather_than_never(
+    scheduler: TimeoutScheduler, said: Callable[[], list[str]]
+) -> None:
+    """The process dies, or the database goes, between the telling and the commit."""
+    scheduler.schedule_many(make_jobs(3))
+    engine = scheduler.database.engine
+
+    def fail(_connection: object) -> None:
+        if said():
+            raise DatabaseUnavailableError("gone at the commit")
+
+    event.listen(engine, "commit", fail)
+    try:
+        with pytest.raises(DatabaseUnavailableError):
+            counting(scheduler).look()
+    finally:
+        event.remove(engine, "commit", fail)
+    counting(scheduler).look()
+    rest(scheduler)
+    counting(scheduler).look()
+    assert said() == ["alert.raised", "alert.raised"]
 
 
 def test_what_is_due_and_young_is_no_incident(scheduler: TimeoutScheduler, said: Callable[[], list[str]]) -> None:

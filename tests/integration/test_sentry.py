@@ -48,7 +48,7 @@ def sentry(receiver: SentryReceiver) -> Iterator[SentryReceiver]:
     )
     with reporting(settings):
         yield receiver
-    sentry_sdk.init()
+    sentry_sdk.init(default_integrations=False)
 
 
 def sent(sentry: SentryReceiver, count: int = 1) -> list[Any]:
@@ -103,6 +103,10 @@ def test_a_dead_action_is_reported_once_with_all_that_is_known_of_it(
     }
     assert known.items() <= event["tags"].items()
     assert event["contexts"]["action"] == {**known, "attempt": 3}
+    held = {name for name, value in event.items() if value and value != {"values": []}}
+    assert held.isdisjoint({"request", "user", "modules", "breadcrumbs", "extra"})
+    frames = event["exception"]["values"][-1].get("stacktrace", {"frames": []})["frames"]
+    assert not any({"vars", "context_line"} & frame.keys() for frame in frames)
 
 
 def raised(error: Exception) -> Exception:
@@ -285,7 +289,7 @@ def test_a_daemon_checks_in_with_a_monitor_that_expects_it_every_minute(
     settings = make_settings(sentry_dsn=receiver.dsn, instance_name="Mailer 1/b")
     with reporting(settings), checking_in(settings, "mailer:1:x", lambda: True, lambda: silent):
         eventually(lambda: receiver.check_ins)
-    sentry_sdk.init()
+    sentry_sdk.init(default_integrations=False)
     (check_in,) = receiver.check_ins
     assert (check_in["monitor_slug"], check_in["status"]) == ("timeout-scheduler-mailer-1-b", status)
     assert check_in["monitor_config"]["schedule"] == {"type": "interval", "value": 1, "unit": "minute"}
@@ -357,4 +361,4 @@ def test_what_ends_the_daemon_is_reported_and_sent_before_it_is_gone(receiver: S
     with pytest.raises(ValueError, match="at the start"), reporting(make_settings(sentry_dsn=receiver.dsn)):
         raise ValueError("at the start")
     assert [event["exception"]["values"][-1]["value"] for event in receiver.errors] == ["at the start"]
-    sentry_sdk.init()
+    sentry_sdk.init(default_integrations=False)

@@ -37,7 +37,7 @@ def reports() -> Iterator[list[Any]]:
 
     sentry_sdk.init(dsn="http://key@127.0.0.1:1/1", before_send=catch, default_integrations=False)
     yield caught
-    sentry_sdk.init()
+    sentry_sdk.init(default_integrations=False)
 
 
 def test_an_outage_is_said_once_and_its_end_too(metrics: Metrics, said: Any) -> None:
