@@ -6,6 +6,8 @@
 -- Without that it sees none. The daemon and the reader see all; so does the owner, whom policies don't concern.
 
 BEGIN;
+-- Nothing needs to be said about policies that aren't there yet.
+SET LOCAL client_min_messages = warning;
 
 DO $$
 DECLARE

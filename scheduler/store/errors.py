@@ -48,10 +48,12 @@ TRANSIENT_SQLSTATES: Final = {
 # The server is none to work on, even where the connection to it lives: it and its like in the pool are replaced.
 OUTAGE_SQLSTATES: Final = {"25006", "57P01", "57P02", "57P03"}
 RETRIED_AT_ONCE: Final = {"40001", "40P01"}
+_REMEDY_OF_TENANT: Final = "name the row's tenant in this session: SET LOCAL timeout_scheduler.tenant_id = '...'"
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _STATEMENT_CANCELED: Final = "57014"
 _MISSING_TABLE: Final = "42P01"
 _MISSING_RIGHT: Final = "42501"
+_OTHER_TENANT: Final = "row-level security"
 REMEDY_OF_RIGHTS: Final = (
     "an administrator gives it with what `timeout-scheduler db roles` prints; the schema is changed by its owner alone"
 )
@@ -137,7 +139,9 @@ def translated() -> Iterator[None]:
         if is_transient(error):
             raise DatabaseUnavailableError(describe(error)) from error
         if sqlstate_of(error) == _MISSING_RIGHT:
-            raise MissingRightError(f"{describe(error)}; {REMEDY_OF_RIGHTS}") from error
+            told = describe(error)
+            remedy = _REMEDY_OF_TENANT if _OTHER_TENANT in told else REMEDY_OF_RIGHTS
+            raise MissingRightError(f"{told}; {remedy}") from error
         raise
 
 

@@ -322,6 +322,7 @@ def test_with_row_level_security_it_writes_nothing_of_another_tenant(secured: Ro
         timeouts.schedule(make_job(tenant_id="theirs", campaign_id="c-2"))
 
     assert "row-level security policy" in str(refused.value)
+    assert "SET LOCAL timeout_scheduler.tenant_id" in str(refused.value)
 
 
 def test_the_callers_transaction_names_the_tenant(secured: RoledDatabase) -> None:
