@@ -2,28 +2,26 @@
 
 Reports are queued and sent by a thread of the SDK: a Sentry that is slow or away holds up nobody, and what doesn't fit
 the queue is dropped. Nothing is sent that the daemon doesn't say here: no traces, sessions, breadcrumbs or log lines.
+
+The SDK takes a good part of a start: whoever sets Sentry up imports it, and nothing here does before that.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from traceback import walk_tb
-from typing import Any, Final
-
-import sentry_sdk
-from sentry_sdk.crons import capture_checkin
-from sentry_sdk.integrations import Integration
-from sentry_sdk.integrations.excepthook import ExcepthookIntegration
-from sentry_sdk.integrations.threading import ThreadingIntegration
-from sentry_sdk.scrubber import EventScrubber
-from sentry_sdk.utils import BadDsn
+from typing import TYPE_CHECKING, Any, Final
 
 from scheduler.domain.errors import InvalidInputError
 from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import package_version
 from scheduler.telemetry.scrubbing import Scrubber
+
+if TYPE_CHECKING:
+    import sentry_sdk
 
 _US: Final = "timeout-scheduler"
 _LONGEST_TAG: Final = 200
@@ -50,6 +48,13 @@ def start_sentry(dsn: str, environment: str | None, instance_name: str, scrubber
 
     No contact data and no secrets: no locals, no source lines, no command line, and every text goes through `scrubber`.
     """
+    import sentry_sdk  # noqa: PLC0415 - see above
+    from sentry_sdk.integrations import Integration  # noqa: PLC0415 - see above
+    from sentry_sdk.integrations.excepthook import ExcepthookIntegration  # noqa: PLC0415 - see above
+    from sentry_sdk.integrations.threading import ThreadingIntegration  # noqa: PLC0415 - see above
+    from sentry_sdk.scrubber import EventScrubber  # noqa: PLC0415 - see above
+    from sentry_sdk.utils import BadDsn  # noqa: PLC0415 - see above
+
     integrations: list[Integration] = [
         # Uncaught errors of other people's threads. The logging integration would report our ERROR lines a second time.
         ExcepthookIntegration(),
@@ -82,6 +87,10 @@ def start_sentry(dsn: str, environment: str | None, instance_name: str, scrubber
 
 def name_instance(instance: str) -> None:
     """Put this identity on every report from now on."""
+    if not _is_imported():
+        return
+    import sentry_sdk  # noqa: PLC0415 - see above
+
     sentry_sdk.Scope.get_global_scope().set_tag("instance", instance)
 
 
@@ -91,6 +100,10 @@ def report(error: BaseException, facts: Mapping[str, Any]) -> None:
     Errors of one cause are one issue: of the same type, from the same place, at the same kind of action. Of more than
     `MOST_REPORTS` a minute the rest is left out; the log has them all.
     """
+    if not _is_imported():
+        return
+    import sentry_sdk  # noqa: PLC0415 - see above
+
     kind = (str(facts.get(name, "")) for name in ("action_type", "event_type", "reason"))
     cause = (*cause_of(error), *kind)
     if not sentry_sdk.is_initialized() or not _errors.lets_through(cause):
@@ -103,6 +116,10 @@ def report(error: BaseException, facts: Mapping[str, Any]) -> None:
 
 def report_message(text: str, level: Any, facts: Mapping[str, Any]) -> None:
     """Report an incident, or its end. Incidents of one kind are one issue, and their ends another."""
+    if not _is_imported():
+        return
+    import sentry_sdk  # noqa: PLC0415 - see above
+
     with sentry_sdk.new_scope() as scope:
         _describe(scope, facts, "incident")
         scope.fingerprint = [_US, str(facts.get("alert", "")), str(facts.get("action_type", "")), level]
@@ -157,18 +174,35 @@ def report_unexpected(event: str, error: BaseException) -> None:
     """Log an error nobody thought of under this event of the vocabulary, and report it: the thread goes on."""
     first_line = str(error).partition("\n")[0]
     emit(event, error=f"{type(error).__name__}: {first_line}")
+    if not _is_imported():
+        return
+    import sentry_sdk  # noqa: PLC0415 - see above
+
     if sentry_sdk.is_initialized() and _unexpected.lets_through((event, *cause_of(error))):
         report(error, {"reason": event})
 
 
 def check_in(slug: str, *, is_well: bool) -> None:
     """Tell Sentry's monitor of that name, which is made with the first call, that this daemon lives, or how."""
+    if not _is_imported():
+        return
+    from sentry_sdk.crons import capture_checkin  # noqa: PLC0415 - see above
+
     capture_checkin(monitor_slug=slug, status="ok" if is_well else "error", monitor_config=_MONITOR)
 
 
 def flush(timeout: float = 2.0) -> None:
     """Wait until what was reported is sent, for so long at most: before the process ends."""
+    if not _is_imported():
+        return
+    import sentry_sdk  # noqa: PLC0415 - see above
+
     sentry_sdk.flush(timeout)
+
+
+def _is_imported() -> bool:
+    """Whether somebody set Sentry up in this process, we or the application, or at least may have."""
+    return "sentry_sdk" in sys.modules
 
 
 def _scrubbed(event: Any, scrubber: Scrubber) -> Any:

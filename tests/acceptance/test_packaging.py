@@ -30,7 +30,7 @@ print(package)
 for folder in ("_sql", "_config"):
     print(folder, any(True for _ in (package / folder).iterdir()))
 # What takes long to import, and is needed only now and then.
-print(*sys.modules.keys() & {"alembic", "mako"})
+print(*sys.modules.keys() & {"alembic", "mako", "sentry_sdk", "urllib3"})
 """
 
 
