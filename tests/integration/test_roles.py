@@ -90,7 +90,7 @@ def test_the_daemon_fires_sends_and_tidies(roled: RoledDatabase, caplog: pytest.
         manager.process_event("fired", "spamreport", "id-of-complained")
         manager.suppress("fired", "suppressed", "asked by phone")
         manager.pause("fired", "held")
-    with roled.opened("daemon", send_handler=send_as_id, retention=timedelta(microseconds=1)) as daemon:
+    with roled.opened("daemon", send_handler=send_as_id) as daemon:
         require_rights_of_daemon(daemon.database)
         daemon.migrate()
         daemon.start()
@@ -98,6 +98,7 @@ def test_the_daemon_fires_sends_and_tidies(roled: RoledDatabase, caplog: pytest.
         eventually(lambda: not daemon.list_actions(tenant_id="fired", statuses=["pending", "claimed"]))
         daemon.shutdown()
         daemon.run_due()
+    with roled.opened("daemon", retention=timedelta(microseconds=1)) as daemon:
         while Retention(daemon.stores, daemon.settings).remove_some():
             pass
 
