@@ -54,7 +54,7 @@ def sentry(receiver: SentryReceiver) -> Iterator[SentryReceiver]:
 def sent(sentry: SentryReceiver, count: int = 1) -> list[Any]:
     """The reports, once they have come."""
     flush(10)
-    assert len(sentry.events) == count, sentry.events
+    assert len(sentry.events) == count, (sentry.receiver.connections, sentry.items)
     return sentry.events
 
 

@@ -18,7 +18,7 @@ class SentryReceiver:
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
-        self.dsn = f"http://public@localhost:{receiver.port}/1"
+        self.dsn = f"http://public@127.0.0.1:{receiver.port}/1"
         receiver.script = [answers(200, b"{}")]
 
     @property
