@@ -68,6 +68,7 @@ class LoopTurn:
         self._has_failed = False
         self._fruitless_turns = 0
         self._known: NextDue | None = None
+        self._known_at = stores.database.real_clock.now()
         self._later: dict[ActionType, datetime | None] = {}
         self._next_reconciliation = 0.0
         self.last_turn = time.monotonic()
@@ -184,6 +185,7 @@ class LoopTurn:
         if self._stores.database.clock is None:
             self._clock_watch.compare(before, known.now, after)
         self._known = known  # only now: a connection that broke at the end would pass for one that recovered
+        self._known_at = before + (after - before) / 2
         return known
 
     def _next_turn(self, now: datetime, latest: datetime) -> datetime:
@@ -195,11 +197,12 @@ class LoopTurn:
             due_in = self._due_in(known, lane.action_type)
             if due_in is None:
                 continue
-            local = now + due_in
+            # By when the question was answered, not asked: a turn that comes early claims nothing, and is made again.
+            local = self._known_at + due_in
             self._expected[lane.action_type] = local
             if lane.executor.free > 0:
                 soonest = min(soonest, local)
-        if soonest <= now and self._fruitless_turns:
+        if soonest <= self._known_at and self._fruitless_turns:
             # Not after the first: what is due now may have fallen due just after that claim, which was a hair early.
             backed_off = _BACK_OFF * ((1 << min(self._fruitless_turns - 1, 6)) - 1)
             return min(now + backed_off, latest)

@@ -74,7 +74,10 @@ class DecisionWriter:
         left: Sequence[LeftVisit] = (),
         moved: Sequence[Campaign] = (),
     ) -> list[NewAction]:
-        """Transitions and new actions, with the visits left and the campaigns moved; returns whose key was there."""
+        """Transitions and new actions, with the visits left and the campaigns moved.
+
+        Returns the new actions if the key of any was there already.
+        """
         transitions = [transition for decision in decisions for transition in decision.transitions]
         planned = [self._row(decision.campaign, action) for decision in decisions for action in decision.actions]
         inserted = self._stores.moves.write(transaction, left, moved, transitions, planned)
@@ -82,7 +85,7 @@ class DecisionWriter:
         # A bulk call that kept its decisions until the commit would need memory for all of them.
         logged = decisions if is_logged("campaign.transitioned") else ()
         transaction.on_commit(partial(self._tell, triggers, logged))
-        return [] if len(inserted) == len(planned) else [row for row in planned if row.key not in inserted]
+        return [] if inserted == len(planned) else planned
 
     def _row(self, campaign: Campaign, action: PlannedAction) -> NewAction:
         grace = self._grace if action.action_type == ActionType.TIMEOUT else timedelta(0)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from scheduler.domain.action import NewAction
 from scheduler.domain.campaign import Campaign, Transition
 from scheduler.store.action_changes import ActionChanges, LeftVisit
-from scheduler.store.actions import Actions, Key
+from scheduler.store.actions import Actions
 from scheduler.store.campaigns import Campaigns
 from scheduler.store.database import Database, Transaction
 from scheduler.store.prepared import Prepared
@@ -34,14 +34,14 @@ class Moves:
         campaigns: Sequence[Campaign],
         transitions: Sequence[Transition],
         new: Sequence[NewAction],
-    ) -> set[Key]:
-        """Write all of it; returns the keys of the actions that weren't there yet. The campaigns have to be locked."""
+    ) -> int:
+        """Write all of it; returns how many of the actions weren't there yet. The campaigns have to be locked."""
         parts = sum(1 for rows in (left, campaigns, transitions, new) if rows)
         if self._together is None or parts < 2:  # noqa: PLR2004 - one part is one statement anyway
             self._changes.cancel_left(transaction, left, _REASON)
             self._campaigns.update(transaction, campaigns)
             self._campaigns.insert_transitions(transaction, transitions)
-            return self._actions.insert(transaction, new)
+            return len(self._actions.insert(transaction, new))
         if new:
             transaction.database.due_at(transaction, min(action.run_at for action in new))
         parameters = {
@@ -50,13 +50,14 @@ class Moves:
             **self._campaigns.transitions_parameters(transitions),
             **self._actions.insert_parameters(transaction, new),
         }
-        return {(tenant, key) for tenant, key in self._together.rows(transaction, parameters)}
+        ((inserted,),) = self._together.rows(transaction, parameters)
+        return int(inserted)
 
     def _statement(self) -> Prepared:
         """No part sees what another one wrote, and none needs to: what is canceled is older than what is inserted."""
         inserted = self._actions.insert_statement.cte("inserted")
         return Prepared(
-            select(inserted.c.tenant_id, inserted.c.dedupe_key).add_cte(
+            select(func.count()).select_from(inserted).add_cte(
                 self._changes.cancel_left_statement.cte("canceled"),
                 self._campaigns.update_statement.cte("stored"),
                 self._campaigns.transitions_statement.cte("recorded"),
