@@ -50,7 +50,7 @@ def copy(
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Copy an installation into an empty database: all of it, or nothing. Stop the daemon before; FROM is paused then."""
+    """Copy an installation into an empty database: all of it, or nothing. Stop the daemon first; FROM is paused."""
     who, settings = who_does_it(actor), settings_of(context)
     _require_file(source)
     with naming_options({"database_url": "FROM"}), _opened(settings, source) as old, ExitStack() as stack:
