@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, Final
 
-import psycopg
 import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
@@ -17,15 +16,14 @@ from scheduler.store.rights import (
     DAEMON,
     ROLES,
     require_rights_of_daemon,
-    row_level_security_sql,
 )
 from scheduler.store.tables import Tables
 from scheduler.store.version import VERSION_TABLE
 from tests.integration.cli.conftest import Answer
 from tests.support.eventually import eventually
 from tests.support.postgres import PostgresServer
-from tests.support.roles import MAIL_PLAN, NOT_THE_APPLICATIONS, RoledDatabase, calls_of, roled_database
-from tests.support.scheduling import LONG_AGO, WAIT_PLAN, are_completed, make_job, make_jobs
+from tests.support.roles import MAIL_PLAN, NOT_THE_APPLICATIONS, RoledDatabase, calls_of, error_of, roled_database
+from tests.support.scheduling import LONG_AGO, WAIT_PLAN, make_job, make_jobs
 
 CAMPAIGNS: Final = ("walked", "mailed", "complained", "suppressed", "held")
 READING: Final = (
@@ -67,14 +65,6 @@ def test_the_application_may_make_every_call(roled: RoledDatabase) -> None:
 def methods(*classes: type) -> set[str]:
     found = (item for one in classes for item in vars(one).items())
     return {name for name, method in found if not name.startswith("_") and callable(method)}
-
-
-def error_of(call: Callable[[], object]) -> Exception | None:
-    try:
-        call()
-    except Exception as error:  # noqa: BLE001 - all are wanted, each by its call's name
-        return error
-    return None
 
 
 def test_the_daemon_fires_sends_and_tidies(roled: RoledDatabase, caplog: pytest.LogCaptureFixture) -> None:
@@ -285,91 +275,3 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Callable[..., Answer
         return Answer(result.exit_code, result.stdout, result.stderr)
 
     return run
-
-
-@pytest.fixture(scope="module")
-def secured(postgres_server: PostgresServer) -> Iterator[RoledDatabase]:
-    """With row-level security; each test has tenants of its own."""
-    with roled_database(postgres_server) as database:
-        script = row_level_security_sql(None, database.prefix)
-        database.run(script)
-        database.run(script)
-        yield database
-
-
-def test_with_row_level_security_the_application_may_make_every_call_for_its_tenant(secured: RoledDatabase) -> None:
-    with secured.opened("application", "acme") as timeouts:
-        calls = calls_of(timeouts, "acme")
-        errors = {name: error for name, call in calls.items() if (error := error_of(call)) is not None}
-
-    assert errors.keys() == {"pause_all"}, "which concerns every tenant"
-    assert isinstance(errors["pause_all"], MissingRightError)
-
-
-def test_with_row_level_security_it_sees_no_other_tenant_and_none_without_a_name(secured: RoledDatabase) -> None:
-    for tenant_id in ("mine", "theirs"):
-        with secured.opened("application", tenant_id) as timeouts:
-            timeouts.schedule(make_job(tenant_id=tenant_id))
-    key = make_job(tenant_id="theirs").dedupe_key
-    with secured.opened("application", "mine") as timeouts:
-        seen = {action.tenant_id for action in timeouts.list_actions()}
-        assert (seen, timeouts.find(key), timeouts.cancel(key)) == ({"mine"}, None, False)
-    with secured.opened("application") as nameless:
-        assert nameless.list_actions() == []
-
-
-def test_with_row_level_security_it_writes_nothing_of_another_tenant(secured: RoledDatabase) -> None:
-    with secured.opened("application", "mine") as timeouts, pytest.raises(MissingRightError) as refused:
-        timeouts.schedule(make_job(tenant_id="theirs", campaign_id="c-2"))
-
-    assert "row-level security policy" in str(refused.value)
-    assert "SET LOCAL timeout_scheduler.tenant_id" in str(refused.value)
-
-
-def test_the_callers_transaction_names_the_tenant(secured: RoledDatabase) -> None:
-    """As in a pool whose connections serve one tenant after the other."""
-    with secured.opened("application") as timeouts, timeouts.database.engine.connect() as connection:
-        with connection.begin():
-            connection.exec_driver_sql("SET LOCAL timeout_scheduler.tenant_id = 'pooled'")
-            timeouts.schedule(make_job(tenant_id="pooled"), connection)
-            assert [one.tenant_id for one in timeouts.list_actions(connection=connection)] == ["pooled"]
-        with connection.begin():
-            assert timeouts.list_actions(connection=connection) == []
-
-
-def test_a_pause_of_everything_holds_and_isnt_lifted_by_an_application(secured: RoledDatabase) -> None:
-    with secured.opened("owner") as owner:
-        owner.campaigns.pause_all()
-        with secured.opened("application", "held") as timeouts:
-            assert [one.scope for one in timeouts.campaigns.pauses()] == ["all"]
-            with pytest.raises(MissingRightError):
-                timeouts.campaigns.resume_all()
-        with secured.connect("application", "held") as connection:
-            lifted = connection.execute("DELETE FROM pauses WHERE tenant_id = ''").rowcount
-        with secured.connect("application", "held") as connection, pytest.raises(psycopg.Error, match="policy"):
-            connection.execute("UPDATE pauses SET dedupe_key = 'x' WHERE tenant_id = ''")
-        assert lifted == 0
-        assert [one.scope for one in owner.campaigns.pauses()] == ["all"]
-        owner.campaigns.resume_all()
-
-
-def test_with_row_level_security_the_daemon_fires_for_all_tenants(secured: RoledDatabase) -> None:
-    jobs = [make_job(tenant_id=tenant_id, campaign_id="due") for tenant_id in ("first", "second")]
-    with secured.opened("owner") as owner:
-        owner.schedule_many(jobs)
-    with secured.opened("daemon") as daemon:
-        daemon.run_due()
-        assert are_completed(daemon, jobs)()
-
-
-def test_with_row_level_security_a_claim_has_the_same_plan(plain: RoledDatabase, secured: RoledDatabase) -> None:
-    claim = (
-        b"EXPLAIN (COSTS OFF) SELECT dedupe_key FROM scheduled_actions WHERE action_type = 'timeout'"
-        b" AND status = 'pending' AND run_at <= now() ORDER BY run_at LIMIT 500 FOR UPDATE SKIP LOCKED"
-    )
-    plans = []
-    for database in (plain, secured):
-        with database.connect("daemon") as connection:
-            plans.append(connection.execute(claim).fetchall())
-
-    assert plans[0] == plans[1]

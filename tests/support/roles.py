@@ -178,3 +178,12 @@ def _calls_of_campaigns(timeouts: TimeoutScheduler, tenant_id: str) -> dict[str,
         "unsuppress": lambda: manager.unsuppress(tenant_id, "k-c-2"),
         "erase": lambda: manager.erase(tenant_id, "k-m-1"),
     }
+
+
+def error_of(call: Callable[[], object]) -> Exception | None:
+    """What the call raised."""
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 - all are wanted, each by its call's name
+        return error
+    return None

@@ -3,6 +3,7 @@ from contextlib import closing
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from scheduler import TimeoutScheduler
 from tests.integration.cli.conftest import Command
@@ -81,3 +82,26 @@ def test_sql_of_what_is_pending_is_what_an_upgrade_would_run(bare: Command, empt
 
     assert "ADD COLUMN oldest_program" in pending
     assert "CREATE TABLE scheduled_actions" not in pending
+
+
+@pytest.mark.parametrize("word", ["roles", "rls"])
+def test_the_sql_of_rights_is_for_the_schema_and_the_names_that_were_chosen(bare: Command, word: str) -> None:
+    plain = bare("db", word)
+    chosen = bare("--schema", "it's", "db", word, "--prefix", "outreach")
+
+    assert [(answer.code, answer.err) for answer in (plain, chosen)] == [(0, ""), (0, "")]
+    assert "timeout_scheduler_daemon" in plain.out
+    assert "'public'" in plain.out
+    assert "outreach_daemon" in chosen.out
+    assert "'it''s'" in chosen.out
+    assert [name for name in ("timeout_scheduler_daemon", "'public'", '"public"') if name in chosen.out] == []
+
+
+@pytest.mark.parametrize("word", ["roles", "rls"])
+def test_the_sql_of_rights_needs_names_for_roles_and_postgresql(bare: Command, word: str) -> None:
+    named = bare("db", word, "--prefix", "Out reach")
+    on_sqlite = bare("--database-url", "sqlite:////tmp/x.db", "db", word)
+
+    assert (named.code, named.out) == (on_sqlite.code, on_sqlite.out) == (2, "")
+    assert "--prefix: 'Out reach' is not usable: give up to 41 small letters" in named.err
+    assert "roles are PostgreSQL's" in on_sqlite.err
