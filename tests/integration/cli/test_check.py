@@ -162,6 +162,17 @@ def test_check_of_what_the_daemon_would_refuse(
     assert "secret" not in answer.out
 
 
+def test_run_refuses_an_address_that_others_reach_without_a_token(
+    on_sqlite: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCHEDULER_HTTP_HOST", "0.0.0.0")  # noqa: S104
+
+    answer = on_sqlite("run")
+
+    assert answer.code == 2
+    assert "SCHEDULER_HTTP_HOST: '0.0.0.0' is not usable: set SCHEDULER_HTTP_TOKEN too" in answer.err
+
+
 def test_check_of_an_address_that_isnt_ours_fails(on_sqlite: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCHEDULER_HTTP_HOST", "192.0.2.1")
     monkeypatch.setenv("SCHEDULER_HTTP_TOKEN", "a token")
