@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
 from scheduler import InvalidInputError, SendRequest, SendResult
+from scheduler.domain.action import ActionType
 from tests.integration.conftest import OpenScheduler
 from tests.support.eventually import eventually
 from tests.support.scheduling import query
@@ -150,3 +153,41 @@ def test_what_is_unusable_is_refused(stage: Stage) -> None:
         stage.sm.pause_sends("")
     assert stage.sm.pauses() == []
     assert query(stage.ts, "SELECT act FROM operator_actions") == []
+
+
+def test_a_mail_that_is_being_turned_paused_when_the_pause_is_lifted_goes_out(
+    postgresql_url: str, open_scheduler: OpenScheduler
+) -> None:
+    stage = Stage(open_scheduler, postgresql_url)
+    other = stage.another()
+    stage.enroll(MAIL)
+    stage.sm.pause_sends()
+    with ThreadPoolExecutor(1) as pool, stage.ts.database.transaction() as claiming:
+        claimed = stage.ts.stores.claims.claim(claiming, ActionType.SEND, 10, "one", HOUR)
+        assert (len(claimed), claimed.held) == (0, 1)
+        resumed = pool.submit(other.campaigns.resume_sends)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        eventually(lambda: query(other, waiting)[0][0])
+        claiming.connection.commit()
+        assert resumed.result(30).woken == 1
+
+    assert stage.run() == 1
+    assert len(stage.mailed) == 1
+
+
+def test_two_who_lift_it_at_once_lift_it_once(postgresql_url: str, open_scheduler: OpenScheduler) -> None:
+    stage = Stage(open_scheduler, postgresql_url)
+    stage.enroll(MAIL)
+    stage.sm.pause_sends()
+    stage.run()
+    barrier = threading.Barrier(3)
+
+    def lift(_: int) -> int:
+        barrier.wait(30)
+        return stage.sm.resume_sends().woken
+
+    with ThreadPoolExecutor(3) as pool:
+        woken = sorted(pool.map(lift, range(3)))
+
+    assert woken == [0, 0, 1]
+    assert query(stage.ts, "SELECT count(*) FROM operator_actions WHERE act = 'sends.resumed'") == [(1,)]
