@@ -32,9 +32,6 @@ from tests.support.systemd_machine import CHECKOUT, SystemdMachine, skip_where_i
 from tests.support.walk import make_document, on, send
 from tests.support.web_receiver import Receiver, receiving
 
-# One worker runs them all.
-pytestmark = pytest.mark.xdist_group("systemd")
-
 UNITS: Final = sorted((CHECKOUT / "systemd").iterdir())
 PLAIN: Final = "timeout-scheduler.service"
 SOCKET: Final = "timeout-scheduler@socket.service"

@@ -6,9 +6,9 @@ from typing import Final
 
 from xdist.scheduler import LoadGroupScheduling
 
-# What is built and downloaded for these is shared by all tests of the file, and costs as much again in another worker.
-# A mark `xdist_group` would say so beside them, but under pytest 9.2 pytest-xdist 3.8 doesn't see it.
-FILES_OF_ONE_WORKER: Final = frozenset({"tests/acceptance/test_packaging.py"})
+# What is built, downloaded or booted for these is shared by all tests of the file, and costs as much again in another
+# worker. A mark `xdist_group` would say so beside them, but under pytest 9.2 pytest-xdist 3.8 doesn't see it.
+FILES_OF_ONE_WORKER: Final = frozenset({"tests/acceptance/test_packaging.py", "tests/acceptance/test_systemd.py"})
 
 
 class FileScheduling(LoadGroupScheduling):  # type: ignore[misc]
