@@ -101,9 +101,18 @@ class Transaction:
             driver.reads_binary = False
         return result.cursor.fetchall()
 
-    @cached_property
+    @property
     def driver(self) -> PatientConnection | None:
-        """The driver's connection of a session of our own that is in UTC, unless somebody listens to the engine."""
+        """The driver's connection of a session of our own that is in UTC, unless somebody listens to the engine.
+
+        None, too, when somebody has committed the transaction under us: SQLAlchemy says so then.
+        """
+        driver = self._own_driver
+        is_open = driver is not None and (driver.autocommit or self.connection.in_transaction())
+        return driver if is_open else None
+
+    @cached_property
+    def _own_driver(self) -> PatientConnection | None:
         driver = self.connection.connection.driver_connection
         if not isinstance(driver, PatientConnection) or not driver.is_in_utc:
             return None

@@ -57,7 +57,9 @@ class Moves:
         """No part sees what another one wrote, and none needs to: what is canceled is older than what is inserted."""
         inserted = self._actions.insert_statement.cte("inserted")
         return Prepared(
-            select(func.count()).select_from(inserted).add_cte(
+            select(func.count())
+            .select_from(inserted)
+            .add_cte(
                 self._changes.cancel_left_statement.cte("canceled"),
                 self._campaigns.update_statement.cte("stored"),
                 self._campaigns.transitions_statement.cte("recorded"),

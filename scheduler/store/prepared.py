@@ -33,15 +33,17 @@ class Prepared:
 
     def rows(self, transaction: Transaction, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of texts, numbers and instants."""
-        if transaction.driver is None:
+        driver = transaction.driver
+        if driver is None:
             return transaction.rows(self._statement, parameters)
-        return self._run(transaction, transaction.driver, parameters).fetchall()
+        return self._run(transaction, driver, parameters).fetchall()
 
     def change(self, transaction: Transaction, parameters: Mapping[str, Any]) -> int:
         """How many rows it changed."""
-        if transaction.driver is None:
+        driver = transaction.driver
+        if driver is None:
             return transaction.connection.execute(self._statement, parameters).rowcount
-        return self._run(transaction, transaction.driver, parameters).rowcount
+        return self._run(transaction, driver, parameters).rowcount
 
     def _run(
         self, transaction: Transaction, driver: PatientConnection, given: Mapping[str, Any]
