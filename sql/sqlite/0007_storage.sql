@@ -1,0 +1,1 @@
+-- How the tables that change all the time are kept small (SQLite): it uses the room of what is gone by itself.
