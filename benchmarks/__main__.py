@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run_all(Session(options, servers, Stage(servers), results), wanted)
         results.facts |= facts(servers, options, wanted)
+        raw = options.output.with_suffix(".json")
+        if options.keeps and raw.exists():
+            results.keep(Results.read(raw), but=options.workloads)
     finally:
         servers.close()
     if not options.is_quick:

@@ -33,6 +33,7 @@ class Options:
     cycles: int = 1_000_000
     peers_at_depth: bool = False
     is_quick: bool = False
+    keeps: bool = False
     output: Path = CHECKOUT / "benchmarks" / "RESULTS.md"
 
 
@@ -68,6 +69,7 @@ def parse(
     parser.add_argument("--cycles", type=_positive, help="timeouts fired by the same 10,000 campaigns; 1000000")
     parser.add_argument("--peers-at-depth", action="store_true", help="peers too, whose queues take minutes to fill")
     parser.add_argument("--quick", action="store_true", help="a tiny run in some seconds: does everything still work?")
+    parser.add_argument("--keep", action="store_true", help="workloads that aren't run stay in the report as they are")
     parser.add_argument("--output", type=Path, help="the report; charts and raw results go beside it")
     given = parser.parse_args(arguments)
     chosen = Options(tuple(workloads), tuple(contenders))
@@ -91,7 +93,7 @@ def parse(
             chosen = replace(chosen, **{name: getattr(given, name)})
     if given.size:
         chosen = replace(chosen, backlog=given.size * _BACKLOG)
-    return replace(chosen, peers_at_depth=given.peers_at_depth or bool(given.contenders))
+    return replace(chosen, peers_at_depth=given.peers_at_depth or bool(given.contenders), keeps=given.keep)
 
 
 def _positive(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,18 @@ class Results:
     def label(self, key: str) -> str:
         """How a contender is called."""
         return next((one.label for one in self.contenders if one.key == key), key)
+
+    def keep(self, older: Results, but: Collection[str]) -> None:
+        """Take over what another run found out about workloads that this one left out; facts say of when it is."""
+        kept = {one.workload: f"kept: {one.workload}" for one in older.measurements if one.workload not in but}
+        whole = "; ".join(older.facts[name] for name in ("measured", "rounds", "sizes") if name in older.facts)
+        self.facts |= {name: older.facts.get(name, whole) for name in kept.values()}
+        known = {one.key for one in self.contenders}
+        self.contenders += [one for one in older.contenders if one.key not in known]
+        self.measurements += [one for one in older.measurements if one.workload in kept]
+        self.distributions += [one for one in older.distributions if one.workload in kept]
+        self.skipped += [one for one in older.skipped if one.workload in kept]
+        self.wrong += [one for one in older.wrong if one.workload in kept]
 
     def write(self, file: Path) -> None:
         """As JSON."""

@@ -14,7 +14,7 @@ OURS = (
         kind=Kind.OURS,
         settings=f"one process: {_DAEMON}",
         command=module("ours"),
-        workloads=frozenset({"fire", "schedule", "lateness", "depth", "crash", "idle", "fairness", "cycles"}),
+        workloads=frozenset({"fire", "schedule", "lateness", "depth", "crash", "idle", "fairness", "cycles", "log"}),
         is_quick=True,
     ),
     Contender(
@@ -25,6 +25,15 @@ OURS = (
         command=module("ours"),
         workloads=frozenset({"fire", "crash"}),
         processes=2,
+    ),
+    Contender(
+        key="ours-warnings",
+        label="timeout-scheduler, warnings only",
+        kind=Kind.OURS,
+        settings="the same process with LOG_LEVEL WARNING",
+        command=module("ours"),
+        workloads=frozenset({"log"}),
+        options={"log_level": "WARNING"},
     ),
     Contender(
         key="ours-sqlite",

@@ -102,7 +102,7 @@ def _rate(count: int, work: Callable[[], object]) -> float:
 def main() -> None:
     """Do the job."""
     wanted = job()
-    configure_logging("INFO", "json")
+    configure_logging(wanted.get("log_level", "INFO"), "json")
     scheduler = TimeoutScheduler(wanted["url"].replace("postgresql://", "postgresql+psycopg://"), settings=Settings())
     try:
         match wanted["mode"]:

@@ -37,6 +37,7 @@ TITLES: Final = {
         "Fairness",
         "One tenant has a backlog; another's timeouts fall due one by one meanwhile. The backlog alone, and both.",
     ),
+    "log": ("Log", "All due at once, with a line in a file for each timeout fired, and with warnings alone."),
     "cycles": (
         "Cycles",
         "10,000 campaigns go round. How many times as large tables and indexes are at the end as when written anew.",

@@ -8,8 +8,19 @@ from benchmarks.workloads.fairness import Fairness
 from benchmarks.workloads.fire import Fire
 from benchmarks.workloads.idle import Idle
 from benchmarks.workloads.lateness import Lateness
+from benchmarks.workloads.log import Log
 from benchmarks.workloads.schedule import Schedule
 
-WORKLOADS: tuple[Workload, ...] = (Fire(), Schedule(), Lateness(), Depth(), Crash(), Idle(), Fairness(), Cycles())
+WORKLOADS: tuple[Workload, ...] = (
+    Fire(),
+    Schedule(),
+    Lateness(),
+    Depth(),
+    Crash(),
+    Idle(),
+    Fairness(),
+    Cycles(),
+    Log(),
+)
 
 __all__ = ["WORKLOADS"]

@@ -76,6 +76,20 @@ def test_results_come_back_from_their_file(tmp_path: Path) -> None:
     assert [list(point) for point in back.distributions[0].points] == [[0.5, 1.0], [1.0, 2.0]]
 
 
+def test_what_a_run_left_out_can_be_kept_and_says_of_when_it_is() -> None:
+    older, results = make_results(), make_results()
+    older.facts |= {"measured": "on Monday", "rounds": "3, in turn"}
+    older.add("depth", "ours", FIRED, 90.0)
+    older.add("fire", "bullmq", FIRED, 1.0)
+    results.keep(older, but=["fire"])
+    assert results.find("depth", "ours", "fired") is not None
+    assert results.find("fire", "bullmq", "fired") is None
+    assert results.facts["kept: depth"] == "on Monday; 3, in turn"
+    again = make_results()
+    again.keep(results, but=["fire"])
+    assert again.facts["kept: depth"] == "on Monday; 3, in turn"
+
+
 def test_the_report_shows_median_range_and_ratio_to_the_limit_and_who_was_left_out() -> None:
     text = "\n".join(report_lines(make_results(), ["fire.svg"], None))
     assert "| timeout-scheduler | 110 (100 to 120); 0.50 of the limit |" in text
