@@ -16,11 +16,18 @@ from typing import Any
 import pytest
 
 from scheduler.telemetry.log import _Rendering
+from tests.support.allowed_skips import AllowedSkips
 from tests.support.database_pool import DatabasePool
 from tests.support.postgres import PostgresServer
 
 _BACKENDS = ("sqlite", "postgresql")
 _database_numbers = count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Skips are judged where all reports arrive."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(AllowedSkips.listed(), "allowed-skips")
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist may be off
