@@ -23,6 +23,7 @@ from sqlalchemy import (
     bindparam,
     case,
     column,
+    exists,
     func,
     literal_column,
     not_,
@@ -77,6 +78,9 @@ class Claims:
         self._renewed = RowSource(database.dialect_name, claim)
         self._renew = self._renew_statement()
         self._claim_key = self._claim_key_statement()
+        actions = self._table.c
+        of_others = and_(actions.status == CLAIMED, actions.claimed_by != bindparam("owner", type_=Text))
+        self._others = Prepared(select(exists().where(of_others)))
 
     def claim(
         self,
@@ -161,6 +165,10 @@ class Claims:
             and_(self._table.c.claimed_until < self._clock.real(), is_send),
             **self._clock.real_parameters(),
         )
+
+    def are_there_others(self, transaction: Transaction, owner: str) -> bool:
+        """Whether anybody but `owner` holds a claim, or has left one behind."""
+        return bool(self._others.rows(transaction, {"owner": owner})[0][0])
 
     def held_by(self, transaction: Transaction, owner: str) -> list[ScheduledAction]:
         """All that `owner` holds."""
@@ -258,9 +266,25 @@ class Claims:
         held = self._held_among(due)
         everyone = literal_column("''", Text)
         is_held = or_(everyone.in_(select(held.c.tenant_id)), due.c.tenant_id.in_(select(held.c.tenant_id)))
-        found = select(due.c.tenant_id, due.c.dedupe_key, is_held.label("is_held")).cte("found")
+        columns = select(due.c.tenant_id, due.c.dedupe_key, is_held.label("is_held"))
+        if self._database.is_postgresql:
+            columns = columns.select_from(due.join(self._flushed_with_its_effect(), true()))
+        found = columns.cte("found")
         keys = self._looked_up(found)
         return self._claiming(self._is_row_of(keys), keys.c.is_held)
+
+    @staticmethod
+    def _flushed_with_its_effect() -> CTE:
+        """The claim of a timeout isn't waited for until it is on disk (PostgreSQL).
+
+        The commit of its effect, which comes after it in the log, brings it there. A server that dies before loses the
+        claim: then the timeout is due again, and the fence refuses whoever still works on it. A send is no such thing:
+        its mail may be on its way.
+        """
+        name, kept = literal_column("'synchronous_commit'", Text), func.current_setting("synchronous_commit")
+        is_timeout = bindparam("kind", type_=Text) == literal_column("'timeout'", Text)
+        setting = case((is_timeout, literal_column("'off'", Text)), else_=kept)
+        return select(func.set_config(name, setting, true())).cte("flushed_with_its_effect")
 
     def _held_among(self, due: CTE) -> CTE:
         """Whose tenant is paused ('': everybody's), or its mails. No pause is lifted until what it holds is `paused`.

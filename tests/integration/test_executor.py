@@ -235,7 +235,8 @@ def test_a_stop_during_an_outage_does_not_wait_for_its_end(
             assert count("daemon.drain_timeout") == 0
 
         server.start()
-        assert statuses(other, [make_job()]) == ["claimed"]
+        # Its claim may not have been on disk when the server died: then the timeout is due again.
+        assert statuses(other, [make_job()]) in (["claimed"], ["pending"])
         scheduler.close()
 
 
