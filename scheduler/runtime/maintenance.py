@@ -45,6 +45,9 @@ class Maintenance:
         same, since their effect is fenced; a send may be half done, and waits for its lease, unless the process is
         provably dead. Without `sends`, those whose lease is over wait as well.
         """
+        with self._stores.database.one_statement(writing=False) as transaction:
+            if not self._stores.claims.are_there_others(transaction, self._owner.id):
+                return 0
         recovered = self._in_turn(lambda transaction: self._release_expired(transaction, sends=sends))
         recovered += self._in_turn(self._release_of_gone)
         if recovered:
@@ -68,15 +71,19 @@ class Maintenance:
         dead = [one.instance_id for one in holders if is_provably_dead(one.process_mark)]
         gone = [one.instance_id for one in holders if one.is_cut_off or one.stopped_at is not None]
         claims = self._stores.claims
-        self._stores.instances.forget(transaction, self._silent_for)
         return claims.release_of(transaction, dead) + claims.release_of(transaction, gone, sends=False)
 
     def tidy(self) -> None:
-        """Remove some of what is older than RETENTION: once a minute, and with every call while there is more."""
+        """Remove some of what is older than RETENTION, and of instances long gone.
+
+        Once a minute, and with every call while there is more.
+        """
         now = time.monotonic()
         if now < self._next_tidying:
             return
         self._next_tidying = now + _TIDIED_EVERY_SECONDS
+        with self._stores.database.transaction() as transaction:
+            self._stores.instances.forget(transaction, self._silent_for)
         removed = self._retention.remove_some()
         if removed:
             self._next_tidying = now
