@@ -263,7 +263,7 @@ def test_an_instance_is_known_while_it_fires_and_says_goodbye(database_url: str,
     scheduler.shutdown()
 
     assert [one for one in instances() if not one[1]] == []
-    recover(observer)
+    Maintenance(observer.stores, Owner("maintainer"), observer.settings).tidy()
     assert instances() == []
 
 
