@@ -126,10 +126,10 @@ def logging_as_it_was() -> Iterator[None]:
     known = logging.root.manager.loggerDict.values()
     loggers = [logging.getLogger(), *(one for one in known if isinstance(one, logging.Logger))]
     before = [(one, one.level, one.disabled, one.propagate, list(one.handlers)) for one in loggers]
-    looks = (_Rendering.renderer, _Rendering.stamp)
+    looks = (_Rendering.renderer, _Rendering.stamp, _Rendering.prefixes)
     yield
     for logger, level, disabled, propagate, handlers in before:
         logger.setLevel(level)
         logger.disabled, logger.propagate = disabled, propagate
         logger.handlers[:] = handlers
-    _Rendering.renderer, _Rendering.stamp = looks
+    _Rendering.renderer, _Rendering.stamp, _Rendering.prefixes = looks

@@ -11,10 +11,12 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final, TextIO
 
 import structlog
 
+from scheduler.telemetry.journal import priorities_of
 from scheduler.telemetry.line_handler import LineHandler
 from scheduler.telemetry.vocabulary import EVENTS
 
@@ -36,6 +38,8 @@ class _Rendering:
 
     renderer: Renderer = _logfmt
     stamp: Renderer | None = None
+    # What lines of a level begin with, by its name.
+    prefixes: Mapping[str, str] = MappingProxyType({})
 
 
 def emit(event: str, **fields: Any) -> None:
@@ -94,8 +98,12 @@ def _beginning(event: str, instant: _Line) -> tuple[int, _Line] | None:
     return level, {"event": event, "level": logging.getLevelName(level).lower(), **instant}
 
 
-def _render(line: _Line) -> str:
-    return str(_Rendering.renderer(None, "", line))
+def _render(line: MutableMapping[str, Any]) -> str:
+    return _prefix(line) + str(_Rendering.renderer(None, "", line))
+
+
+def _prefix(line: Mapping[str, Any]) -> str:
+    return _Rendering.prefixes.get(line.get("level", ""), "")
 
 
 def _render_together(lines: Sequence[_Line]) -> str:
@@ -103,8 +111,10 @@ def _render_together(lines: Sequence[_Line]) -> str:
     if isinstance(_Rendering.renderer, structlog.processors.JSONRenderer):
         # One call for one JSON array, cut where a line follows a line; that text may also stand within a line.
         array = str(_Rendering.renderer(None, "", lines))  # type: ignore[arg-type]
-        if array.count(_NEXT_LINE) == len(lines) - 1:
-            return array[1:-1].replace(_NEXT_LINE, '}\n{"event": ') + "\n"
+        prefixes = {_prefix(line) for line in lines}
+        if array.count(_NEXT_LINE) == len(lines) - 1 and len(prefixes) == 1:
+            (prefix,) = prefixes
+            return prefix + array[1:-1].replace(_NEXT_LINE, f'}}\n{prefix}{{"event": ') + "\n"
     return "".join([_render(line) + "\n" for line in lines])
 
 
@@ -123,7 +133,10 @@ def _only_handler() -> LineHandler | None:
 
 
 def configure_logging(level: str, log_format: str, stream: TextIO | None = None) -> None:
-    """Send every line of the process to `stream` (standard error): for people, or as JSON for machines."""
+    """Send every line of the process to `stream` (standard error): for people, or as JSON for machines.
+
+    Where that leads to systemd's journal each line has its priority.
+    """
     target = stream or sys.stderr
     handler = LineHandler(target)
     if log_format == "json":
@@ -132,6 +145,7 @@ def configure_logging(level: str, log_format: str, stream: TextIO | None = None)
         # The width has another name in older versions of structlog.
         _Rendering.renderer = structlog.dev.ConsoleRenderer(24, colors=target.isatty())
     _Rendering.stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    _Rendering.prefixes = priorities_of(target)
     handler.setFormatter(_OneFormat())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -156,7 +170,7 @@ class _OneFormat(logging.Formatter):
         line["logger"] = record.name
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-        return str(_Rendering.renderer(None, "", line))
+        return _render(line)
 
 
 def _to_json(value: Any, *, default: Callable[[Any], Any]) -> str:

@@ -166,6 +166,31 @@ def test_one_instant_stands_on_all_lines_of_a_batch() -> None:
     assert before <= datetime.fromisoformat(stamp) <= clock.now()
 
 
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_in_the_journal_every_line_has_its_priority(
+    log_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "journal").open("w+", encoding="utf-8") as journal:
+        status = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        configure(log_format, journal)
+        emit_all(actions(2))
+        emit_all([*actions(1), ("batch.split", {"size": 2})])
+        logging.getLogger("library").error("broken")
+        journal.seek(0)
+        assert [line[:3] for line in journal] == ["<6>", "<6>", "<6>", "<4>", "<3>"]
+
+
+def test_any_other_stream_gets_lines_without_priorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is inherited by whoever is started from a service, also with its output in a file."""
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    with (tmp_path / "log").open("w+", encoding="utf-8") as log:
+        configure("json", log)
+        emit_all(actions(2))
+        log.seek(0)
+        assert keys(log.read()) == ["acme:c-0", "acme:c-1"]
+
+
 def test_a_batch_is_written_in_few_pieces_of_whole_lines() -> None:
     stream = Counted()
     configure("json", stream)
