@@ -27,6 +27,7 @@ from scheduler.telemetry.metrics import Metrics
 
 SHORTEST_INTERVAL: Final = timedelta(seconds=10)
 REST: Final = 20
+_CALM: Final = 3
 # A count that takes longer is given up: it would hold back the vacuum of the busiest table.
 _LONGEST_COUNT: Final = timedelta(seconds=30)
 
@@ -58,7 +59,7 @@ class Counting:
     def look(self) -> None:
         """Read what was counted, or count, and tell the metrics. Raises DatabaseUnavailableError."""
         looked = self._look()
-        if time.monotonic() >= self._not_before and self._is_time(looked.real, looked.before):
+        if time.monotonic() >= self._not_before and self._is_time(looked):
             try:
                 looked = self._count_in_turn(looked)
             except DatabaseUnavailableError as error:
@@ -88,8 +89,13 @@ class Counting:
             self._stores.backlog.limit(transaction, self._longest)
             return replace(looked, counted=self._count(transaction, looked.real, looked.before))
 
-    def _is_time(self, real: datetime, before: BacklogRow | None) -> bool:
-        return before is None or real - before.counted_at >= self._pause(before.took)
+    def _is_time(self, looked: _Look) -> bool:
+        """Less often while nothing is due: whoever is idle hardly shows in the database."""
+        before = looked.before
+        if before is None:
+            return True
+        is_calm = not (before.due or before.claimed or looked.oldest_due)
+        return looked.real - before.counted_at >= self._pause(before.took) * (_CALM if is_calm else 1)
 
     def _pause(self, took: float) -> timedelta:
         return max(self._interval, timedelta(seconds=REST * took))

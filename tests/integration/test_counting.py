@@ -11,6 +11,7 @@ from sqlalchemy import event, func, select
 
 from scheduler import DatabaseUnavailableError, TimeoutScheduler
 from scheduler.service.counting import Counting
+from scheduler.store.tables import to_text
 from scheduler.store.turns import take_turn
 from scheduler.telemetry import backlog_gauges
 from tests.integration.conftest import OpenScheduler
@@ -70,6 +71,16 @@ def rest(scheduler: TimeoutScheduler) -> None:
     execute(scheduler, "UPDATE timeout_scheduler_backlog SET took = 0, pending_took = 0")
 
 
+def age(scheduler: TimeoutScheduler, by: timedelta) -> None:
+    """The last count took no time, and was so long ago."""
+    rest(scheduler)
+    rows = scheduler.stores.backlog
+    with scheduler.database.transaction() as transaction:
+        real, _ = rows.read(transaction)
+    at = real - by if scheduler.database.is_postgresql else to_text(real - by)
+    execute(scheduler, "UPDATE timeout_scheduler_backlog SET counted_at = :at, pending_counted_at = :at", at=at)
+
+
 def test_all_that_waits_is_counted(scheduler: TimeoutScheduler) -> None:
     fill(scheduler)
     assert shown(scheduler) == [None] * 4
@@ -97,6 +108,19 @@ def test_every_process_shows_what_one_of_them_counted(
 
     assert shown(other) == shown(scheduler) == [50, 20, 1, 2]
     assert query(scheduler, "SELECT due, pending FROM timeout_scheduler_backlog") == [(20, 50)]
+
+
+def test_while_nothing_is_due_it_is_counted_less_often(scheduler: TimeoutScheduler) -> None:
+    hour = timedelta(hours=1)
+    counts = counting(scheduler, hour)
+    counts.look()
+    scheduler.schedule_many(make_jobs(1, scheduled_at=FAR_AHEAD))
+    age(scheduler, 2 * hour)
+    counts.look()
+    assert shown(scheduler, "pending") == [0]
+    scheduler.schedule_many(make_jobs(1, node_id="now"))
+    counts.look()
+    assert shown(scheduler, "pending", "due") == [2, 1]
 
 
 def test_while_one_counts_nobody_else_does(open_scheduler: OpenScheduler, postgresql_url: str) -> None:
