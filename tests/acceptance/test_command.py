@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.signals import heed_interrupts
+
 CHECKOUT = Path(__file__).parents[2]
 PLAN = {"version": "1.0", "startNodeId": "a", "nodes": [{"id": "a", "action": "wait", "transitions": [
     {"on": "opened", "to": "stop"}, {"on": "no_open", "to": "stop", "after": "PT1H"}]}]}  # fmt: skip
@@ -115,11 +117,6 @@ def test_a_reader_that_goes_away_is_no_news(
         _, printed = process.communicate(timeout=60)
 
     assert (process.returncode, printed) == (1, "")
-
-
-def heed_interrupts() -> None:
-    """A job started in the background of a shell ignores SIGINT, and so would everything it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_an_interrupted_command_leaves_quietly_with_130_and_nothing_half_done(

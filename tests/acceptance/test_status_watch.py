@@ -2,19 +2,29 @@
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.support.eventually import eventually
+from tests.support.signals import heed_interrupts
 
 
 def test_watch_on_a_terminal_ends_with_ctrl_c_and_without_a_traceback(sqlite_url: str, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "SCHEDULER_DATABASE_URL": sqlite_url, "TERM": "xterm", "COLUMNS": "100"}
     words = [sys.executable, "-m", "scheduler", "status", "--watch", "--interval", "PT0.1S"]
-    process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, env=environment)
+    process = subprocess.Popen(
+        words,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=tmp_path,
+        env=environment,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 - no threads of ours run here
+    )
     os.close(theirs)
     seen = bytearray()
 
@@ -35,6 +45,7 @@ def _read_all(descriptor: int) -> bytes:
     """Until the other side has gone, which a terminal tells by an error."""
     found = bytearray()
     while True:
+        assert select.select([descriptor], [], [], 30)[0], f"nobody leaves: {found!r}"
         try:
             some = os.read(descriptor, 65536)
         except OSError:
