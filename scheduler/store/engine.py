@@ -127,7 +127,7 @@ def create_database_engine(
 
     def look_at(connection: Any, _record: object, _fairy: object) -> None:
         # In place of a ping at every use, which is a round trip.
-        if is_doubtful(connection) and not _answers(engine, connection):
+        if limit.is_lost(connection) or (is_doubtful(connection) and not _answers(engine, connection)):
             raise InvalidatePoolError
 
     event.listen(engine, "do_connect", connect)

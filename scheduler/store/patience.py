@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property
+from math import inf
 from time import monotonic
 from typing import Any, Final
 from weakref import WeakSet
@@ -42,11 +43,20 @@ class Patience:
         self._mutex = threading.Lock()
         self._hurries: tuple[tuple[float, float], ...] = ()
         self._connections: WeakSet[PatientConnection] = WeakSet()
+        self._lost_at = -inf
+
+    def lose_all(self) -> None:
+        """No connection made until now is used again, once whoever uses it gives it back: their server is gone."""
+        self._lost_at = monotonic()
+
+    def is_lost(self, connection: PatientConnection) -> bool:
+        """Whether it was made before the last loss."""
+        return connection.made_at <= self._lost_at
 
     def adopt(self, connection: PatientConnection) -> None:
         """From now on this connection waits so, and is let go of in a forked child."""
         connection.limit = connection.patience = self
-        connection.idle_since = monotonic()
+        connection.made_at = connection.idle_since = monotonic()
         self._connections.add(connection)
 
     def forget_parent(self) -> None:
@@ -91,6 +101,7 @@ class PatientConnection(psycopg.Connection[Any]):
     limit: Patience | None = None
     patience: Patience | None = None
     reads_binary = False
+    made_at = 0.0
     idle_since = 0.0
 
     @cached_property

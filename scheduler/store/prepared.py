@@ -53,7 +53,7 @@ class Prepared:
         try:
             return driver.hot_cursor.execute(text, parameters)
         except psycopg.Error as error:
-            raise _translated(transaction.connection, error) from error
+            raise _translated(transaction.connection, driver, error) from error
         except BaseException as error:
             # In the midst of a round trip: nobody knows what comes next on this connection.
             transaction.connection.invalidate(error)
@@ -69,10 +69,10 @@ class Prepared:
         return self._compiled
 
 
-def _translated(connection: Connection, error: psycopg.Error) -> Exception:
+def _translated(connection: Connection, driver: PatientConnection, error: psycopg.Error) -> Exception:
     """What SQLAlchemy would raise. A connection that is lost isn't used again, and nor is any other to that server."""
     dialect: Any = connection.dialect
-    is_lost = is_outage(error) or dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
+    is_lost = is_outage(error) or dialect.is_disconnect(error, driver, None)
     translated = DBAPIError.instance(
         None,
         None,
@@ -83,6 +83,7 @@ def _translated(connection: Connection, error: psycopg.Error) -> Exception:
         dialect=dialect,
     )
     if is_lost:
+        if driver.limit is not None:
+            driver.limit.lose_all()
         connection.invalidate(error)
-        connection.engine.dispose()
     return translated

@@ -277,6 +277,7 @@ def enrolled(scheduler: TimeoutScheduler) -> None:
     scheduler.campaigns.enroll("acme", "external", "k-2", SEND_PLAN)
     scheduler.campaigns.suppress("acme", "suppressed", "asked")
     scheduler.campaigns.pause_tenant("quiet")
+    scheduler.campaigns.pause_sends("silent")
 
 
 NEW = make_job(campaign_id="new")
@@ -313,6 +314,8 @@ WRITING: dict[str, Callable[[TimeoutScheduler, Any], object]] = {
         ts.campaigns.pause_all(connection=connection),
         ts.campaigns.resume_all(policy="keep", connection=connection),
     ),
+    "pause_sends": lambda ts, connection: ts.campaigns.pause_sends("acme", connection=connection),
+    "resume_sends": lambda ts, connection: ts.campaigns.resume_sends("silent", connection=connection),
     "take_sends": lambda ts, connection: ts.campaigns.take_sends(connection=connection),
     "fail_send": lambda ts, connection: ts.campaigns.fail_send(SEND_ID, "no", permanent=True, connection=connection),
     "migrate_plan": lambda ts, connection: ts.campaigns.migrate_plan(
@@ -330,6 +333,9 @@ READING: dict[str, Callable[[TimeoutScheduler, Any], object]] = {
     "history": lambda ts, connection: ts.campaigns.history("acme", "waiting", connection=connection),
     "pauses": lambda ts, connection: ts.campaigns.pauses(connection=connection),
     "preview_resume": lambda ts, connection: ts.campaigns.preview_resume("quiet", connection=connection).started_at,
+    "preview_resume_sends": lambda ts, connection: (
+        ts.campaigns.preview_resume_sends("silent", connection=connection).started_at
+    ),
 }
 # These tell of what is stored in words of their own, and are tried on it in their own tests, with a connection too.
 TELLING = {"explain", "stuck"}

@@ -61,11 +61,11 @@ def own_threads() -> list[str]:
 
 
 def test_starts_and_stops_at_once_leave_one_loop_or_none(database_url: str, open_scheduler: OpenScheduler) -> None:
-    before = own_threads()
+    before, others = own_threads(), threading.active_count()
     scheduler = open_scheduler(database_url, state_manager=Recorder())
     for _ in range(5):
         at_once(*[scheduler.start] * 4)
-        assert threading.active_count() - len(before) < 20
+        assert threading.active_count() - others < 20
         assert own_threads().count("APScheduler") - before.count("APScheduler") == 1
         at_once(*[scheduler.shutdown] * 4)
 

@@ -128,6 +128,7 @@ def test_lines_written_together_are_those_written_one_by_one(told: Told, log_for
     assert one_by_one(told, log_format, level) == stream.getvalue()
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # as above
 @given(told=_told)
 def test_a_json_line_is_what_structlog_writes_with_json_dumps(told: Told) -> None:
     render = structlog.processors.JSONRenderer()
