@@ -115,7 +115,8 @@ class Results:
         """Take over what another run found out about workloads that this one left out; facts say of when it is."""
         kept = {one.workload: f"kept: {one.workload}" for one in older.measurements if one.workload not in but}
         whole = "; ".join(older.facts[name] for name in ("measured", "rounds", "sizes") if name in older.facts)
-        self.facts = {**older.facts, **self.facts, **{name: older.facts.get(name, whole) for name in kept.values()}}
+        versions = {name: fact for name, fact in older.facts.items() if not name.startswith("kept: ")}
+        self.facts = {**versions, **self.facts, **{name: older.facts.get(name, whole) for name in kept.values()}}
         known = {one.key for one in self.contenders}
         self.contenders += [one for one in older.contenders if one.key not in known]
         self.measurements += [one for one in older.measurements if one.workload in kept]

@@ -88,6 +88,9 @@ def test_what_a_run_left_out_can_be_kept_and_says_of_when_it_is() -> None:
     again = make_results()
     again.keep(results, but=["fire"])
     assert again.facts["kept: depth"] == "on Monday; 3, in turn"
+    anew = make_results()
+    anew.keep(again, but=["fire", "depth"])
+    assert "kept: depth" not in anew.facts
 
 
 def test_the_report_shows_median_range_and_ratio_to_the_limit_and_who_was_left_out() -> None:
