@@ -126,6 +126,7 @@ class _Drill:
         _wait(left)
         scene.server.kill9()
         self._gone_at = SystemClock().now()
+        self._looks = [(look.at - self._gone_at, what, look) for _, what, look in self._looks]
         self._look("the database is killed")
         while (left := options.outage - self._since()) > timedelta(0):
             _wait(min(options.every, left))
