@@ -251,6 +251,14 @@ class FiringEngine:
         self._release_lock()
         emit("scheduler.stopped", instance=self.owner.id)
 
+    def before_fork(self) -> None:
+        """No write of ours to an SQLite file is under way while its process is copied."""
+        self._stores.database.before_fork()
+
+    def after_fork(self) -> None:
+        """In the parent everything goes on."""
+        self._stores.database.after_fork()
+
     def forget_parent(self) -> None:
         """In a forked child: connections, locks, threads and claims are the parent's."""
         self.owner.renew()

@@ -10,6 +10,12 @@ from weakref import WeakSet
 class Inherited(Protocol):
     """What a forked child must not use as its parent left it."""
 
+    def before_fork(self) -> None:
+        """Called in the parent, right before."""
+
+    def after_fork(self) -> None:
+        """Called in the parent, right after."""
+
     def forget_parent(self) -> None:
         """Called in the child, before anything else runs there."""
 
@@ -22,9 +28,19 @@ def watch(inherited: Inherited) -> None:
     _watched.add(inherited)
 
 
+def _before() -> None:
+    for inherited in list(_watched):
+        inherited.before_fork()
+
+
+def _in_parent() -> None:
+    for inherited in list(_watched):
+        inherited.after_fork()
+
+
 def _in_child() -> None:
     for inherited in list(_watched):
         inherited.forget_parent()
 
 
-os.register_at_fork(after_in_child=_in_child)
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -170,6 +170,7 @@ class Database:
         self.real_clock = SystemClock()
         self._sqlite_writer = threading.Lock()
         self._writing_thread: int | None = None
+        self._is_held_for_fork = False
         self._installation_id: str | None = None
         self._open: dict[int, Transaction] = {}
         # Whoever fires in this process says here how it is told, whether it fires now, and how long it sleeps at most.
@@ -350,12 +351,28 @@ class Database:
         """Close the pooled connections."""
         self.engine.dispose()
 
+    def before_fork(self) -> None:
+        """Wait for our write to an SQLite file.
+
+        SQLite remembers in its process's memory who holds a lock on the file. A child that inherited the lock of a
+        thread that it hasn't got would find the file locked for ever.
+        """
+        if not self.is_postgresql and self._writing_thread != threading.get_ident():
+            self._is_held_for_fork = self._sqlite_writer.acquire(timeout=BUSY_TIMEOUT_SECONDS)
+
+    def after_fork(self) -> None:
+        """In the parent: writes go on."""
+        if self._is_held_for_fork:
+            self._is_held_for_fork = False
+            self._sqlite_writer.release()
+
     def forget_parent(self) -> None:
         """In a forked child: its connections are the parent's, and so may be who holds the lock."""
         self.engine.dispose(close=False)
         self.patience.forget_parent()
         self._sqlite_writer = threading.Lock()
         self._writing_thread = None
+        self._is_held_for_fork = False
         self._open = {}
 
 

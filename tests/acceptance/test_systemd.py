@@ -160,7 +160,7 @@ def test_it_starts_and_is_ready_once_it_fires_and_fires_on_sqlite_in_its_state_d
     assert site.machine.show(PLAIN, "StatusText") == "firing timeouts"
     assert "scheduler.started" in site.machine.log_of(PLAIN)
     warnings = site.machine.run("journalctl", "--unit", PLAIN, "--priority", "warning", "--output", "cat", "--no-pager")
-    assert '"event": "daemon.default_database"' in warnings
+    assert "daemon.default_database" in warnings
     assert "scheduler.started" not in warnings
     assert site.machine.run("stat", "-c", "%a", "/var/lib/private/timeout-scheduler/timeout-scheduler.db") == "600\n"
     with closing(site.sqlite()) as timeouts:

@@ -52,6 +52,39 @@ print("started", flush=True)
 threading.Event().wait()
 """
 
+# SQLite remembers in memory who holds the file's lock: a child must not inherit it.
+FORK_IN_A_WRITE = """
+import os, sys, threading
+from tests.support.scheduling import make_job, make_settings
+from scheduler import TimeoutScheduler
+
+scheduler = TimeoutScheduler(sys.argv[1], settings=make_settings())
+began = threading.Event()
+
+def write():
+    with scheduler.database.transaction() as transaction:
+        scheduler.schedule(make_job(), connection=transaction.connection)
+        began.set()
+        threading.Event().wait(0.5)
+
+writer = threading.Thread(target=write)
+writer.start()
+began.wait()
+child = os.fork()
+if child == 0:
+    code = 1
+    try:
+        scheduler.schedule(make_job(campaign_id="scheduled by the child"))
+        code = 0
+    finally:
+        os._exit(code)
+assert os.waitpid(child, 0)[1] == 0
+writer.join()
+scheduler.schedule(make_job(campaign_id="after"))
+assert len(scheduler.pending()) == 3
+scheduler.close()
+print("done")
+"""
 FORK = """
 import os, sys
 from tests.support.eventually import eventually
@@ -380,6 +413,19 @@ def test_a_thread_outlives_a_state_manager_that_asks_it_to_exit(
     scheduler.schedule(make_job())
 
     eventually(are_completed(scheduler, [make_job()]))
+
+
+def test_a_fork_waits_for_a_write_to_the_sqlite_file(sqlite_url: str) -> None:
+    script = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK_IN_A_WRITE, sqlite_url],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert (script.stdout, script.returncode) == ("done\n", 0), script.stderr
 
 
 def test_a_forked_child_opens_connections_of_its_own_and_leaves_the_parents_alone(database_url: str) -> None:
