@@ -31,6 +31,7 @@ TWO_MAILS: Final = make_document(
     send("mail", on("opened", "stop"), on("no_open", "again", after="PT0.001S")),
     send("again", on("opened", "stop"), on("no_open", "stop", after="PT0.001S")),
 )
+MAIL_AND_WAIT: Final = make_document(send("mail", on("opened", "stop"), on("no_open", "stop", after="PT72H")))
 WIDE: Final = pytest.mark.parametrize("scope", ["tenant", "all"])
 
 
@@ -149,6 +150,31 @@ def test_what_a_rolled_back_resume_had_changed_is_as_it_was(stage: Stage) -> Non
     assert [stage.rows(table) for table in tables] == before
     stage.sm.resume_tenant("acme")
     assert stage.action(1, "no_open").run_at == NOON + 5 * HOUR
+
+
+@pytest.mark.parametrize("scope", ["campaign", "tenant", "all"])
+def test_a_mail_that_is_going_out_is_not_sent_again_by_a_pause_and_its_end(
+    postgresql_url: str, open_scheduler: OpenScheduler, scope: str
+) -> None:
+    """Somebody else fires all that is due before the first one can say that it went out."""
+    mailed: list[str] = []
+
+    def mail(request: SendRequest) -> SendResult:
+        mailed.append(request.dedupe_key)
+        if len(mailed) == 1:
+            pause(stage, scope, campaign="c-1")
+            resume(stage, scope, campaign="c-1")
+            other.run_due()
+        return SendResult()
+
+    scheduler, other = (open_scheduler(postgresql_url, send_handler=mail, settings=make_settings()) for _ in range(2))
+    stage = Stage(open_scheduler, postgresql_url)
+    scheduler.campaigns.enroll("acme", "c-1", "k-1", MAIL_AND_WAIT)
+    scheduler.run_due()
+    other.run_due()
+    assert mailed == ["acme:c-1:mail:1:send:sent"]
+    found = query(scheduler, "SELECT status, outcome FROM scheduled_actions WHERE action_type = 'send'")
+    assert [tuple(row) for row in found] == [("completed", "sent")]
 
 
 @pytest.mark.parametrize("policy", ["shift", "keep"])
