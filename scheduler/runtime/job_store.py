@@ -67,7 +67,8 @@ class TimeoutJobStore(BaseJobStore):  # type: ignore[misc]
             raise ConflictingIdError(job.id)
         self._jobs.check_change(job, action)
         if job.next_run_time is None:
-            self._timeouts.pause(job.id)
+            if not self._timeouts.pause(job.id) and action.status == ActionStatus.CLAIMED:
+                raise SchedulerError(f"{job.id} is being fired and can't be paused any more")
         elif action.status == ActionStatus.PAUSED:
             self._timeouts.resume(job.id, job.next_run_time.astimezone(UTC))
         elif job.next_run_time != action.run_at and not self._timeouts.reschedule(job.id, job.next_run_time):

@@ -157,7 +157,7 @@ class Timeouts:
         return reopened
 
     def pause(self, job_id: str, connection: Any = None) -> bool:
-        """Hold one action; False when it is unknown, held or finished."""
+        """Hold one action; False when it is unknown, held, finished, or a send that somebody is about to send."""
         key = _key(job_id)
 
         def hold(transaction: Transaction) -> bool:

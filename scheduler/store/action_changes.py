@@ -15,7 +15,7 @@ from sqlalchemy import Integer, Text, and_, bindparam, func, literal_column, or_
 from scheduler.store.database import Database, Transaction
 from scheduler.store.prepared import Prepared
 from scheduler.store.rows import RowSource, look_up
-from scheduler.store.statuses import CANCELED, CLAIMED, EACH_INDEX, PAUSED, PENDING, UNFINISHED, still
+from scheduler.store.statuses import CANCELED, EACH_INDEX, PAUSED, UNFINISHED, may_be_held, still
 from scheduler.store.tables import Instant
 
 Key = tuple[str, str]
@@ -46,7 +46,7 @@ class ActionChanges:
         of_campaign = and_(
             self._table.c.tenant_id == bindparam("tenant"), self._table.c.campaign_id == bindparam("campaign")
         )
-        self._hold = self._set_paused(and_(of_campaign, self._may_be_held()))
+        self._hold = self._set_paused(and_(of_campaign, may_be_held(self._table.c)))
         unfinished = and_(of_campaign, self._table.c.status.in_(UNFINISHED))
         self._cancel_campaign = self._canceling(unfinished)
         self._cancel_node = self._canceling(and_(unfinished, self._table.c.node_id == bindparam("node")))
@@ -73,11 +73,7 @@ class ActionChanges:
         return self._run(transaction, self._retime, self._new_times.bind(rows))
 
     def hold_campaign(self, transaction: Transaction, campaign: Key) -> int:
-        """Everything unfinished of a campaign becomes `paused`, but for a send that somebody has claimed.
-
-        Its mail may be going out: were it paused and resumed before that is recorded, it would be sent again. Whoever
-        has it finds the pause with the last look, or records what went out.
-        """
+        """Everything unfinished of a campaign becomes `paused`, but for a send that somebody has claimed."""
         return self._run(transaction, self._hold, {"tenant": campaign[0], "campaign": campaign[1]})
 
     def cancel_campaign(self, transaction: Transaction, campaign: Key) -> int:
@@ -174,11 +170,6 @@ class ActionChanges:
             .where(where)
             .values(status=CANCELED, outcome=reason, finished_at=_AT, claimed_until=None, updated_at=_AT)
         )
-
-    def _may_be_held(self) -> Any:
-        actions = self._table.c
-        is_timeout = actions.action_type == literal_column("'timeout'", Text)
-        return or_(actions.status == PENDING, and_(actions.status == CLAIMED, is_timeout))
 
     def _set_paused(self, where: Any) -> Any:
         return update(self._table).where(where).values(status=PAUSED, claimed_until=None, updated_at=_AT)

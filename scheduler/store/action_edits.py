@@ -9,7 +9,7 @@ from sqlalchemy import Text, and_, bindparam, update
 
 from scheduler.domain.outcome import CANCELED_BY_HAND
 from scheduler.store.database import Database, Transaction
-from scheduler.store.statuses import CANCELED, CLAIMED, ERROR, PAUSED, PENDING, UNFINISHED
+from scheduler.store.statuses import CANCELED, ERROR, PAUSED, PENDING, UNFINISHED, may_be_held
 from scheduler.store.tables import Instant
 
 Key = tuple[str, str]
@@ -28,7 +28,7 @@ class ActionEdits:
         )
         self._reschedule = self._edit((PENDING, PAUSED), run_at=_INSTANT, deadline=_INSTANT)
         self._reopen = self._edit((ERROR,), status=PENDING, attempts=0, outcome=None, finished_at=None, run_at=_AT)
-        self._hold = self._edit((PENDING, CLAIMED), status=PAUSED, claimed_until=None)
+        self._hold = self._edit(UNFINISHED, status=PAUSED, claimed_until=None).where(may_be_held(self._table.c))
         self._unhold = self._edit((PAUSED,), status=PENDING, run_at=_INSTANT)
 
     def _edit(self, before: tuple[Any, ...], **values: Any) -> Any:
@@ -56,7 +56,7 @@ class ActionEdits:
         return self._run(transaction, self._reopen, key)
 
     def hold(self, transaction: Transaction, key: Key) -> bool:
-        """`pending` or `claimed` → `paused`, keeping its `run_at`."""
+        """`pending`, or a claimed timeout → `paused`, keeping its `run_at`."""
         return self._run(transaction, self._hold, key)
 
     def unhold(self, transaction: Transaction, key: Key, run_at: datetime) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Text, literal_column
+from sqlalchemy import ColumnElement, Text, and_, literal_column, or_
 
 PENDING: Final = literal_column("'pending'", Text)
 CLAIMED: Final = literal_column("'claimed'", Text)
@@ -24,6 +24,16 @@ def is_pending_of_tenant(status: ColumnElement[Any]) -> ColumnElement[bool]:
     The other one, without the tenant, isn't thought of: a planner whose statistics lag would take it, and read all.
     """
     return status.concat(literal_column("''", Text)) == PENDING
+
+
+def may_be_held(actions: Any) -> ColumnElement[bool]:
+    """What becomes `paused` with its campaign, or by itself: what is still to come, but for a send that is claimed.
+
+    Its mail may be going out: were it paused and resumed before that is recorded, it would be sent again. Whoever has
+    it finds the pause of its campaign with the last look, or records what went out.
+    """
+    is_timeout = actions.action_type == literal_column("'timeout'", Text)
+    return or_(actions.status == PENDING, and_(actions.status == CLAIMED, is_timeout))
 
 
 def still(status: ColumnElement[Any], *statuses: ColumnElement[Any]) -> ColumnElement[bool]:

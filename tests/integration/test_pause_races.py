@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import event
 
-from scheduler import SendRequest, SendResult, TimeoutScheduler
+from scheduler import SchedulerError, SendRequest, SendResult, TimeoutScheduler
 from scheduler.domain.action import ActionType
 from scheduler.testing import SettableClock
 from tests.integration.conftest import OpenScheduler
@@ -175,6 +175,19 @@ def test_a_mail_that_is_going_out_is_not_sent_again_by_a_pause_and_its_end(
     assert mailed == ["acme:c-1:mail:1:send:sent"]
     found = query(scheduler, "SELECT status, outcome FROM scheduled_actions WHERE action_type = 'send'")
     assert [tuple(row) for row in found] == [("completed", "sent")]
+
+
+def test_a_mail_that_is_going_out_can_not_be_paused_by_itself(stage: Stage) -> None:
+    def mail(request: SendRequest) -> SendResult:
+        with pytest.raises(SchedulerError, match="can't be paused any more"):
+            stage.ts.apscheduler.pause_job(request.dedupe_key)
+        return stage.mail(request)
+
+    stage.handler = mail
+    stage.enroll(send("mail", on("opened", "stop"), on("no_open", "stop", after="PT2H")))
+    assert stage.run() == 1
+    assert stage.sm.pauses() == []
+    assert len(stage.mailed) == 1
 
 
 @pytest.mark.parametrize("policy", ["shift", "keep"])
