@@ -415,30 +415,25 @@ def test_a_thread_outlives_a_state_manager_that_asks_it_to_exit(
     eventually(are_completed(scheduler, [make_job()]))
 
 
-def test_a_fork_waits_for_a_write_to_the_sqlite_file(sqlite_url: str) -> None:
-    script = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK_IN_A_WRITE, sqlite_url],
+def run_script(script: str, database_url: str) -> None:
+    """In a process of its own, which says `done` at last."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, database_url],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
 
-    assert (script.stdout, script.returncode) == ("done\n", 0), script.stderr
+
+def test_a_fork_waits_for_a_write_to_the_sqlite_file(sqlite_url: str) -> None:
+    run_script(FORK_IN_A_WRITE, sqlite_url)
 
 
 def test_a_forked_child_opens_connections_of_its_own_and_leaves_the_parents_alone(database_url: str) -> None:
-    script = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, database_url],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-    assert (script.stdout, script.returncode) == ("done\n", 0), script.stderr
+    run_script(FORK, database_url)
 
 
 def test_a_second_process_is_refused_on_sqlite_and_told_of_the_first(
