@@ -193,6 +193,11 @@ def test_json_blocks_are_json_and_whole_plans_are_plans(block: Block) -> None:
         assert CampaignPlan.parse(document).warnings == ()
 
 
+@pytest.mark.parametrize("block", blocks_of("jsonl"))
+def test_each_line_of_a_jsonl_block_is_json(block: Block) -> None:
+    assert [json.loads(line) for line in block.text.splitlines()]
+
+
 @pytest.mark.parametrize("page", [pytest.param(page, id=named(page)) for page in PAGES])
 def test_relative_links_lead_to_a_page_and_a_heading(page: Path) -> None:
     prose = _FENCE.sub("", page.read_text("utf-8"))

@@ -95,7 +95,7 @@ class Transcript:
             yield _row(since, what, look)
         for when, status in self.statuses:
             yield from ("", f"`timeout-scheduler status` {when}:", "", "```text", status, "```")
-        yield from ("", "The first of the lines that tell of it, in the daemon's log:", "", "```json")
+        yield from ("", "The first of the lines that tell of it, in the daemon's log:", "", "```jsonl")
         yield from (json.dumps(self.first_lines[name]) for name in _SHOWN if name in self.first_lines)
         yield "```"
 
