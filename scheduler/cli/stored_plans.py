@@ -8,7 +8,6 @@ from typing import Final
 from scheduler.domain.errors import InvalidInputError, InvalidPlanError
 from scheduler.domain.plan import CampaignPlan
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
-from scheduler.store.migrating import Migrating
 
 _DIGITS: Final = re.compile("[0-9a-f]{8,64}")
 _FEWEST: Final = "of a hash give 8 digits or more"
@@ -52,7 +51,7 @@ class StoredPlans:
 
     def _like(self, digits: str) -> list[tuple[str, str]]:
         with self._timeout_scheduler.database.reading() as transaction:
-            return Migrating(self._timeout_scheduler.database).plans_like(transaction, digits, self._tenant_id)
+            return self._timeout_scheduler.stores.migrating.plans_like(transaction, digits, self._tenant_id)
 
     def _read(self, argument: str, reference: str) -> CampaignPlan:
         try:

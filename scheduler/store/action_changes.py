@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from sqlalchemy import Integer, Text, and_, bindparam, func, literal_column, or_, update
 
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.prepared import Prepared
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import CANCELED, EACH_INDEX, PAUSED, UNFINISHED, may_be_held, still
-from scheduler.store.tables import Instant
+from scheduler.store.tables import Instant, Layout
 
 Key = tuple[str, str]
 
@@ -29,9 +29,9 @@ _AT: Final = bindparam("at", type_=Instant)
 class ActionChanges:
     """Statements that change many actions at once. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._table = database.tables.scheduled_actions
-        name = database.dialect_name
+    def __init__(self, layout: Layout) -> None:
+        self._table = layout.tables.scheduled_actions
+        name = layout.dialect_name
         campaign = {"tenant_id": Text, "campaign_id": Text}
         self._left = RowSource(name, {**campaign, "left_visit": Integer, "fired_key": Text}, "left_visits")
         self.cancel_left_statement = self._cancel_left_statement()

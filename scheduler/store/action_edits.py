@@ -8,9 +8,9 @@ from typing import Any, Final
 from sqlalchemy import Text, and_, bindparam, update
 
 from scheduler.domain.outcome import CANCELED_BY_HAND
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.statuses import CANCELED, ERROR, PAUSED, PENDING, UNFINISHED, may_be_held
-from scheduler.store.tables import Instant
+from scheduler.store.tables import Instant, Layout
 
 Key = tuple[str, str]
 
@@ -21,8 +21,8 @@ _INSTANT: Final = bindparam("instant", type_=Instant)
 class ActionEdits:
     """Statements that change one action. Each answers whether it did. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._table = database.tables.scheduled_actions
+    def __init__(self, layout: Layout) -> None:
+        self._table = layout.tables.scheduled_actions
         self._cancel = self._edit(
             UNFINISHED, status=CANCELED, outcome=bindparam("reason", type_=Text), finished_at=_AT, claimed_until=None
         )

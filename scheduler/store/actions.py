@@ -12,11 +12,11 @@ from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, func, liter
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.action import NewAction, ScheduledAction, UnfinishedAction
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.prepared import Prepared
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import UNFINISHED
-from scheduler.store.tables import Instant, Tables
+from scheduler.store.tables import Instant, Layout, Tables
 
 Key = tuple[str, str]
 
@@ -46,11 +46,11 @@ def to_action(row: Sequence[Any]) -> ScheduledAction:
 class Actions:
     """Inserts and reads. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._table = database.tables.scheduled_actions
-        self._columns = action_columns(database.tables)
+    def __init__(self, layout: Layout) -> None:
+        self._table = layout.tables.scheduled_actions
+        self._columns = action_columns(layout.tables)
         actions = self._table.c
-        name = database.dialect_name
+        name = layout.dialect_name
         self._new = RowSource(name, {column: actions[column].type for column in _INSERTED}, "new_actions")
         self.insert_statement = self._insert_statement(name)
         self._insert = Prepared(self.insert_statement)
@@ -69,7 +69,7 @@ class Actions:
             actions.status.in_(UNFINISHED),
         )
         self._unfinished = look_up(self._campaigns, self._table, self._columns, of_campaign)
-        needed = action_columns(database.tables, UnfinishedAction._fields)
+        needed = action_columns(layout.tables, UnfinishedAction._fields)
         self._to_decide = Prepared(look_up(self._campaigns, self._table, needed, of_campaign))
 
     def _insert_statement(self, dialect_name: str) -> Any:

@@ -15,9 +15,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.action import ActionType
 from scheduler.store.claim_clock import ClaimClock
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.statuses import CLAIMED, ERROR, PENDING
-from scheduler.store.tables import Instant
+from scheduler.store.tables import Instant, Layout
 
 # Nor does a count take the processors of those who fire.
 _LIMITS: Final = select(
@@ -49,11 +49,11 @@ _NAMES: Final = [field.name for field in fields(BacklogRow)]
 class BacklogRows:
     """Statements on `timeout_scheduler_backlog`, and what fills it. Stateless, thread-safe; nothing waits for locks."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._table = database.tables.backlog
-        self._actions = database.tables.scheduled_actions.c
-        self._clock = ClaimClock(database)
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._table = layout.tables.backlog
+        self._actions = layout.tables.scheduled_actions.c
+        self._clock = ClaimClock(layout)
         self._read = self._read_statement()
         self._count_work = self._count_work_statement()
         self._count_pending = select(func.count()).where(self._actions.status == PENDING)
@@ -61,12 +61,14 @@ class BacklogRows:
 
     def read(self, transaction: Transaction) -> tuple[datetime, BacklogRow | None]:
         """The present in real time, and what was last counted; None before the first count."""
-        real, *row = transaction.connection.execute(self._read, self._clock.real_parameters()).one()
+        real, *row = transaction.connection.execute(self._read, self._clock.real_parameters(transaction)).one()
         return real, None if row[0] is None else BacklogRow(*row)
 
     def count_work(self, transaction: Transaction) -> tuple[int, int, int]:
         """How many are due, claimed, and in error."""
-        due, claimed, errors = transaction.connection.execute(self._count_work, self._clock.due_parameters()).one()
+        due, claimed, errors = transaction.connection.execute(
+            self._count_work, self._clock.due_parameters(transaction)
+        ).one()
         return due, claimed, errors
 
     def count_pending(self, transaction: Transaction) -> int:
@@ -75,7 +77,7 @@ class BacklogRows:
 
     def limit(self, transaction: Transaction, longest: timedelta) -> None:
         """Until commit no statement takes longer, or more than one process. SQLite knows no such limits."""
-        if self._database.is_postgresql:
+        if self._layout.is_postgresql:
             milliseconds = max(int(longest.total_seconds() * 1000), 1)
             transaction.connection.execute(_LIMITS, {"milliseconds": str(milliseconds)})
 
@@ -107,7 +109,7 @@ class BacklogRows:
         return select((due[0] + due[1]).label("due"), claimed.label("claimed"), errors.label("errors"))
 
     def _write_statement(self) -> Any:
-        insert = postgresql.insert if self._database.is_postgresql else sqlite.insert
+        insert = postgresql.insert if self._layout.is_postgresql else sqlite.insert
         columns = self._table.c
         values = {name: bindparam(name, type_=_bound(columns[name].type)) for name in _NAMES}
         statement = insert(self._table).values(only_row=literal_column("1", Integer), **values)

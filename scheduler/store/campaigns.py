@@ -22,9 +22,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.campaign import Campaign, CampaignStatus, MailEvents, Transition
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.prepared import Prepared
 from scheduler.store.rows import RowSource, look_up
+from scheduler.store.tables import Layout
 
 Key = tuple[str, str]
 
@@ -67,12 +68,12 @@ _READ_TRANSITION: Final = attrgetter(*_TRANSITION)
 class Campaigns:
     """Statements on campaigns. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._table = database.tables.contact_campaigns
-        self._contacts = database.tables.contacts
-        self._pauses = database.tables.pauses
-        self._transitions = database.tables.campaign_transitions
-        name = database.dialect_name
+    def __init__(self, layout: Layout) -> None:
+        self._table = layout.tables.contact_campaigns
+        self._contacts = layout.tables.contacts
+        self._pauses = layout.tables.pauses
+        self._transitions = layout.tables.campaign_transitions
+        name = layout.dialect_name
         columns = self._table.c
         self._keys = RowSource(name, {"tenant_id": Text, "campaign_id": Text})
         self._of_contacts = RowSource(name, {"tenant_id": Text, "contact_id": Text})

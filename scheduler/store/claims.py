@@ -38,12 +38,12 @@ from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction
 from scheduler.store.actions import Key, action_columns, to_action
 from scheduler.store.campaigns import is_held
 from scheduler.store.claim_clock import ClaimClock
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.pauses import holds_sends, is_wide
 from scheduler.store.prepared import Prepared
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import CLAIMED, PAUSED, PENDING, is_pending_of_tenant, still
-from scheduler.store.tables import Instant
+from scheduler.store.tables import Instant, Layout
 
 APPLICATION: Final = "external:"
 
@@ -64,18 +64,18 @@ class Claimed(list[ScheduledAction]):
 class Claims:
     """Statements that claim and release. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._clock = ClaimClock(database)
-        self._table = database.tables.scheduled_actions
-        self._pauses = database.tables.pauses
-        self._columns = action_columns(database.tables)
-        self._tenants = RowSource(database.dialect_name, {"tenant_id": Text})
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._clock = ClaimClock(layout)
+        self._table = layout.tables.scheduled_actions
+        self._pauses = layout.tables.pauses
+        self._columns = action_columns(layout.tables)
+        self._tenants = RowSource(layout.dialect_name, {"tenant_id": Text})
         self._claim = Prepared(self._claim_statement(self._due()))
         self._claim_of_tenant = Prepared(self._claim_statement(self._due_of_tenant()))
         self._claim_shares = Prepared(self._claim_statement(self._due_by_tenant()))
         claim = {"tenant_id": Text, "dedupe_key": Text, "claim_number": Integer, "owner": Text}
-        self._renewed = RowSource(database.dialect_name, claim)
+        self._renewed = RowSource(layout.dialect_name, claim)
         self._renew = self._renew_statement()
         self._claim_key = self._claim_key_statement()
         actions = self._table.c
@@ -96,8 +96,8 @@ class Claims:
             "kind": action_type,
             "most": limit,
             "owner": owner,
-            **self._clock.due_parameters(),
-            **self._clock.lease_parameters(lease),
+            **self._clock.due_parameters(transaction),
+            **self._clock.lease_parameters(transaction, lease),
         }
         statement = self._claim
         if tenant_id is not None:
@@ -116,7 +116,7 @@ class Claims:
         """Claim up to `share` due actions of each of these tenants, its longest overdue first."""
         tenants = self._tenants.bind([(tenant_id,) for tenant_id in tenant_ids])
         parameters = {"kind": action_type, "most": share, "owner": owner, **tenants}
-        parameters |= {**self._clock.due_parameters(), **self._clock.lease_parameters(lease)}
+        parameters |= {**self._clock.due_parameters(transaction), **self._clock.lease_parameters(transaction, lease)}
         return self._execute(transaction, self._claim_shares, parameters)
 
     def _execute(self, transaction: Transaction, statement: Prepared, parameters: dict[str, Any]) -> Claimed:
@@ -131,8 +131,8 @@ class Claims:
             "tenant": key[0],
             "key": key[1],
             "owner": owner,
-            **self._clock.due_parameters(),
-            **self._clock.lease_parameters(lease),
+            **self._clock.due_parameters(transaction),
+            **self._clock.lease_parameters(transaction, lease),
         }
         row = transaction.connection.execute(self._claim_key, parameters).first()
         return None if row is None else to_action(row)
@@ -147,7 +147,9 @@ class Claims:
         if not actions:
             return set()
         rows = self._renewed.bind([(*action.key, action.claim_number, owner) for action in actions])
-        renewed = transaction.connection.execute(self._renew, {**rows, **self._clock.lease_parameters(lease)})
+        renewed = transaction.connection.execute(
+            self._renew, {**rows, **self._clock.lease_parameters(transaction, lease)}
+        )
         return {(tenant, key) for tenant, key in renewed}
 
     def release_expired(self, transaction: Transaction, but_not_of: str, *, sends: bool = True) -> int:
@@ -155,7 +157,7 @@ class Claims:
         expired = and_(self._table.c.claimed_until < self._clock.real(), self._table.c.claimed_by != bindparam("owner"))
         if not sends:
             expired = and_(expired, self._table.c.action_type == literal_column("'timeout'"))
-        return self._release(transaction, expired, owner=but_not_of, **self._clock.real_parameters())
+        return self._release(transaction, expired, owner=but_not_of, **self._clock.real_parameters(transaction))
 
     def release_expired_sends(self, transaction: Transaction) -> int:
         """Sends that somebody was given and neither confirmed nor failed in time are due again."""
@@ -163,7 +165,7 @@ class Claims:
         return self._release(
             transaction,
             and_(self._table.c.claimed_until < self._clock.real(), is_send),
-            **self._clock.real_parameters(),
+            **self._clock.real_parameters(transaction),
         )
 
     def are_there_others(self, transaction: Transaction, owner: str) -> bool:
@@ -184,7 +186,7 @@ class Claims:
             self._table.c.claimed_until < self._clock.real(),
             self._table.c.claimed_by == bindparam("owner"),
         )
-        rows = transaction.connection.execute(statement, {"owner": owner, **self._clock.real_parameters()})
+        rows = transaction.connection.execute(statement, {"owner": owner, **self._clock.real_parameters(transaction)})
         return [to_action(row) for row in rows]
 
     def release_others(self, transaction: Transaction, owner: str) -> int:
@@ -238,7 +240,7 @@ class Claims:
     def _due_by_tenant(self) -> CTE:
         """The same of each given tenant. SQLite has no LATERAL: the rows are found by SQLite's own number of a row."""
         actions, given = self._table.c, self._tenants
-        if self._database.is_postgresql:
+        if self._layout.is_postgresql:
             due = self._due_rows(actions).where(
                 is_pending_of_tenant(actions.status), actions.tenant_id == given.c.tenant_id
             )
@@ -267,7 +269,7 @@ class Claims:
         everyone = literal_column("''", Text)
         is_held = or_(everyone.in_(select(held.c.tenant_id)), due.c.tenant_id.in_(select(held.c.tenant_id)))
         columns = select(due.c.tenant_id, due.c.dedupe_key, is_held.label("is_held"))
-        if self._database.is_postgresql:
+        if self._layout.is_postgresql:
             columns = columns.select_from(due.join(self._flushed_with_its_effect(), true()))
         found = columns.cte("found")
         keys = self._looked_up(found)
@@ -295,7 +297,7 @@ class Claims:
         pauses, everyone = self._pauses.c, literal_column("''", Text)
         tenants = select(due.c.tenant_id).distinct()
         is_of_one = or_(pauses.tenant_id == everyone, pauses.tenant_id.in_(tenants))
-        if self._database.is_postgresql:
+        if self._layout.is_postgresql:
             array = func.array_append(func.array(tenants.scalar_subquery()), everyone)
             is_of_one = pauses.tenant_id == func.any(array)
         is_send = bindparam("kind", type_=Text) == literal_column("'send'", Text)
@@ -308,7 +310,7 @@ class Claims:
 
         PostgreSQL would rather hash the whole table when they are some hundreds; of an array it expects ten.
         """
-        if not self._database.is_postgresql:
+        if not self._layout.is_postgresql:
             return found
         arrays = [func.array(select(one).scalar_subquery()) for one in found.c]
         names = [column(one.name, one.type) for one in found.c]

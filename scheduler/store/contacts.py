@@ -11,8 +11,9 @@ from typing import Any, Final
 from sqlalchemy import Text, and_, func, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.rows import RowSource, look_up
+from scheduler.store.tables import Layout
 
 Key = tuple[str, str]
 
@@ -51,13 +52,13 @@ _SUPPRESSED: Final = ("tenant_id", "contact_id", "suppressed_at", "suppressed_re
 class Contacts:
     """Statements on contacts. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._table = database.tables.contacts
-        name = database.dialect_name
+    def __init__(self, layout: Layout) -> None:
+        self._table = layout.tables.contacts
+        name = layout.dialect_name
         self._keys = RowSource(name, {"tenant_id": Text, "contact_id": Text})
         self._new = RowSource(name, {column: self._table.c[column].type for column in _COLUMNS})
         self._given = RowSource(name, {column: self._table.c[column].type for column in _SUPPRESSED})
-        self._make: Any = postgresql.insert if database.is_postgresql else sqlite.insert
+        self._make: Any = postgresql.insert if layout.is_postgresql else sqlite.insert
         self._upsert = self._upsert_statement()
         self._suppress = self._suppress_statement()
 

@@ -23,7 +23,7 @@ from scheduler.store.foreign import Joined, adopt
 from scheduler.store.patience import Patience, PatientConnection
 from scheduler.store.prepared import Prepared
 from scheduler.store.sqlite import BUSY_TIMEOUT_SECONDS, begin_immediate
-from scheduler.store.tables import Instant, tables_of
+from scheduler.store.tables import Instant, Layout, tables_of
 from scheduler.store.version import require_usable
 
 
@@ -165,6 +165,7 @@ class Database:
         self.clock = clock
         self.tables = tables_of(schema)
         self.dialect_name = engine.dialect.name
+        self.layout = Layout(schema, self.dialect_name)
         if self.dialect_name not in ("postgresql", "sqlite"):
             raise InvalidInputError("database_url", self.dialect_name, "give a postgresql:// or sqlite:/// URL")
         self.real_clock = SystemClock()

@@ -21,9 +21,10 @@ from sqlalchemy import (
 
 from scheduler.domain.action import ActionType
 from scheduler.store.claim_clock import ClaimClock
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.prepared import Prepared
 from scheduler.store.statuses import PENDING, is_pending_of_tenant
+from scheduler.store.tables import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +57,28 @@ Walked = Sequence[tuple[str, bool]]
 class Due:
     """Statements on what is due. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._table = database.tables.scheduled_actions
-        self._clock = ClaimClock(database)
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._table = layout.tables.scheduled_actions
+        self._clock = ClaimClock(layout)
         self._next = Prepared(self._next_statement())
         self._walk = self._walk_statement()
         self._newest = self._newest_statement()
 
     def next_due(self, transaction: Transaction) -> NextDue:
         """When there will be something to claim. Reads four index entries."""
-        (row,) = self._next.rows(transaction, self._clock.due_parameters())
+        (row,) = self._next.rows(transaction, self._clock.due_parameters(transaction))
         return NextDue(*row)
 
     def walk(self, transaction: Transaction, action_type: ActionType, after: str, most: int) -> Walked:
         """The next `most` tenants behind `after` ('': from the first). One index probe for each."""
-        parameters = {"kind": action_type, "after": after, "most": most, **self._clock.due_parameters()}
+        parameters = {"kind": action_type, "after": after, "most": most, **self._clock.due_parameters(transaction)}
         rows = transaction.connection.execute(self._walk, parameters)
         return [(tenant_id, bool(is_due)) for tenant_id, is_due in rows]
 
     def newest(self, transaction: Transaction, action_type: ActionType, most: int) -> list[str]:
         """The tenants of the `most` actions that fell due last."""
-        parameters = {"kind": action_type, "most": most, **self._clock.due_parameters()}
+        parameters = {"kind": action_type, "most": most, **self._clock.due_parameters(transaction)}
         return list(transaction.connection.execute(self._newest, parameters).scalars())
 
     def _next_statement(self) -> Any:
@@ -87,7 +88,7 @@ class Due:
             self._earliest(ActionType.SEND).label("send"),
             self._earliest(ActionType.TIMEOUT, later=True).label("later_timeout"),
             self._earliest(ActionType.SEND, later=True).label("later_send"),
-            *([func.current_setting("transaction_read_only") == "on"] if self._database.is_postgresql else []),
+            *([func.current_setting("transaction_read_only") == "on"] if self._layout.is_postgresql else []),
         )
 
     def _earliest(self, action_type: ActionType, *, later: bool = False) -> Any:
@@ -99,7 +100,7 @@ class Due:
         return pending.order_by(actions.run_at).limit(1).scalar_subquery()
 
     def _walk_statement(self) -> Any:
-        walk = self._lateral_walk() if self._database.is_postgresql else self._scalar_walk()
+        walk = self._lateral_walk() if self._layout.is_postgresql else self._scalar_walk()
         is_due = (walk.c.run_at <= self._clock.due()).label("is_due")
         return select(walk.c.tenant_id, is_due).where(walk.c.tenant_id.is_not(None)).order_by(walk.c.place)
 

@@ -11,8 +11,9 @@ from sqlalchemy import Integer, Text, and_, bindparam, case, func, literal_colum
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.errors import InvalidInputError
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.rows import RowSource, look_up
+from scheduler.store.tables import Layout
 
 Key = tuple[str, str]
 
@@ -58,10 +59,10 @@ _COLUMNS: Final = tuple(field.name for field in fields(StoredEvent))
 class Events:
     """Statements on events. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._table = database.tables.campaign_events
-        self._actions = database.tables.scheduled_actions
-        name = database.dialect_name
+    def __init__(self, layout: Layout) -> None:
+        self._table = layout.tables.campaign_events
+        self._actions = layout.tables.scheduled_actions
+        name = layout.dialect_name
         events = self._table.c
         self._new = RowSource(name, {column: events[column].type for column in _COLUMNS})
         self._outcomes = RowSource(name, {"tenant_id": Text, "event_id": Text, "outcome": Text})
@@ -78,7 +79,7 @@ class Events:
         isolation = func.current_setting("transaction_isolation")
         self._lock_messages = select(isolation, case((message.message_id == "", shared), else_=exclusive))
         self._lock_tenants = select(isolation, exclusive)
-        make = postgresql.insert if database.is_postgresql else sqlite.insert
+        make = postgresql.insert if layout.is_postgresql else sqlite.insert
         self._insert = (
             make(self._table)
             .from_select(list(_COLUMNS), select(*(self._new.c[column] for column in _COLUMNS)).where(true()))

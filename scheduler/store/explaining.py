@@ -14,12 +14,13 @@ from scheduler.domain.action import ScheduledAction
 from scheduler.domain.explaining.explanation import OperatorAct
 from scheduler.domain.pausing import Pause, Scope
 from scheduler.store.actions import action_columns, to_action
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.events import StoredEvent
 from scheduler.store.pauses import pause_columns, to_pause
 from scheduler.store.rights import may_read
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import EACH_INDEX, UNFINISHED
+from scheduler.store.tables import Layout
 
 Key = tuple[str, str]
 Visit = tuple[str, str, int]
@@ -41,15 +42,15 @@ class ContactState:
 class Explaining:
     """Statements that look at one campaign from all sides. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        tables = database.tables
+    def __init__(self, layout: Layout) -> None:
+        tables = layout.tables
         self._actions = tables.scheduled_actions
         self._acts = tables.operator_actions
         self._campaigns = tables.contact_campaigns
         self._contacts = tables.contacts
         self._events = tables.campaign_events
         self._pauses = tables.pauses
-        name = database.dialect_name
+        name = layout.dialect_name
         keys = self._event_keys = RowSource(name, {"tenant_id": Text, "event_id": Text})
         events = self._events.c
         of_key = and_(events.tenant_id == keys.c.tenant_id, events.event_id == keys.c.event_id)

@@ -33,9 +33,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from scheduler.store.database import Connection, Database, Transaction
+from scheduler.store.database import Connection, Transaction
 from scheduler.store.statuses import CLAIMED
-from scheduler.store.tables import Instant
+from scheduler.store.tables import Instant, Layout
 
 _BITS: Final = 63
 
@@ -74,10 +74,10 @@ def assert_presence(connection: Connection, presence: int) -> None:
 class Instances:
     """Statements on `timeout_scheduler_instances`. Stateless, thread-safe. Instants are real time."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._table = database.tables.instances
-        self._claimed_by = self._claimants(database.tables.scheduled_actions)
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._table = layout.tables.instances
+        self._claimed_by = self._claimants(layout.tables.scheduled_actions)
         self._note = self._note_statement()
         instances = self._table.c
         self._columns = [
@@ -102,7 +102,7 @@ class Instances:
             "process_mark": process_mark,
             "presence": presence,
         }
-        transaction.connection.execute(self._note, {**values, **self._real()})
+        transaction.connection.execute(self._note, {**values, **self._real(transaction)})
 
     def note_progress(
         self, transaction: Transaction, instance_id: str, ended: int, rate: float, lateness: float
@@ -112,13 +112,13 @@ class Instances:
         statement = update(self._table).where(instances.instance_id == bindparam("noted"))
         values = {"ended": ended, "rate": rate, "lateness": lateness}
         statement = statement.values(**values, progress_at=self._real_now(), seen_at=self._real_now())
-        transaction.connection.execute(statement, {"noted": instance_id, **self._real()})
+        transaction.connection.execute(statement, {"noted": instance_id, **self._real(transaction)})
 
     def note_stopped(self, transaction: Transaction, instance_id: str) -> None:
         """Such a process fires no more."""
         stopped = update(self._table).where(self._table.c.instance_id == bindparam("gone"))
         transaction.connection.execute(
-            stopped.values(stopped_at=self._real_now()), {"gone": instance_id, **self._real()}
+            stopped.values(stopped_at=self._real_now()), {"gone": instance_id, **self._real(transaction)}
         )
 
     def select(self, transaction: Transaction, *, with_claims: bool = False) -> list[Instance]:
@@ -155,7 +155,7 @@ class Instances:
         return select(actions.c.claimed_by).where(actions.c.status == CLAIMED)
 
     def _note_statement(self) -> Any:
-        insert = postgresql.insert if self._database.is_postgresql else sqlite.insert
+        insert = postgresql.insert if self._layout.is_postgresql else sqlite.insert
         statement = insert(self._table).values(
             instance_id=bindparam("instance_id", type_=Text),
             instance_name=bindparam("instance_name", type_=Text),
@@ -173,7 +173,7 @@ class Instances:
 
     def _is_cut_off(self) -> ColumnElement[bool]:
         """Whether nobody holds the advisory lock any more. One is listed as the two halves of its number."""
-        if not self._database.is_postgresql:
+        if not self._layout.is_postgresql:
             return false()
         locks: FromClause = table(
             "pg_locks",
@@ -194,14 +194,14 @@ class Instances:
         return and_(self._table.c.presence.is_not(None), not_(self._table.c.presence.in_(held)))
 
     def _real_now(self) -> Any:
-        return func.statement_timestamp() if self._database.is_postgresql else bindparam("real", type_=Instant)
+        return func.statement_timestamp() if self._layout.is_postgresql else bindparam("real", type_=Instant)
 
-    def _real(self) -> dict[str, Any]:
-        return {} if self._database.is_postgresql else {"real": self._database.real_clock.now()}
+    def _real(self, transaction: Transaction) -> dict[str, Any]:
+        return {} if self._layout.is_postgresql else {"real": transaction.database.real_clock.now()}
 
     def read_real(self, transaction: Transaction) -> datetime:
         """The present in real time."""
-        if self._database.is_postgresql:
+        if self._layout.is_postgresql:
             now: datetime = transaction.connection.execute(select(func.statement_timestamp(type_=Instant))).scalar_one()
             return now
-        return self._database.real_clock.now()
+        return transaction.database.real_clock.now()

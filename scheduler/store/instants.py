@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Integer, Interval, Text, cast, extract, func, literal_column
 
-from scheduler.store.database import Database
-from scheduler.store.tables import Instant
+from scheduler.store.tables import Instant, Layout
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _IN_A_SECOND: Final = literal_column("1000000", BigInteger)
@@ -25,8 +24,8 @@ _UNIX_SECONDS: Final = literal_column("'%s'", Text)
 class InstantArithmetic:
     """Makes expressions for one database system."""
 
-    def __init__(self, database: Database) -> None:
-        self._is_postgresql = database.is_postgresql
+    def __init__(self, layout: Layout) -> None:
+        self._is_postgresql = layout.is_postgresql
 
     def between(self, later: Any, earlier: Any) -> Any:
         """The microseconds from `earlier` to `later`."""

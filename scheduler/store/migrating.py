@@ -9,9 +9,10 @@ from typing import Any, Final
 from sqlalchemy import Integer, Text, and_, bindparam, literal_column, select, update
 
 from scheduler.domain.campaign import CampaignStatus
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import UNFINISHED
+from scheduler.store.tables import Layout
 
 Key = tuple[str, str]
 
@@ -21,13 +22,13 @@ _UNFINISHED_CAMPAIGN: Final = (CampaignStatus.ACTIVE, CampaignStatus.PAUSED)
 class Migrating:
     """Statements for moving campaigns to another plan. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        tables = database.tables
+    def __init__(self, layout: Layout) -> None:
+        tables = layout.tables
         self._plans = tables.campaign_plans.c
         self._campaigns = tables.contact_campaigns.c
         self._actions = tables.scheduled_actions
         self._pauses = tables.pauses
-        name = database.dialect_name
+        name = layout.dialect_name
         self._keys = RowSource(name, {"tenant_id": Text, "campaign_id": Text})
         self._renamed = RowSource(name, {"tenant_id": Text, "campaign_id": Text, "old_key": Text, "new_key": Text})
         self._standing = self._standing_statement()

@@ -12,8 +12,10 @@ from scheduler.domain.campaign import Campaign, Transition
 from scheduler.store.action_changes import ActionChanges, LeftVisit
 from scheduler.store.actions import Actions
 from scheduler.store.campaigns import Campaigns
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.prepared import Prepared
+from scheduler.store.shared import statements_of
+from scheduler.store.tables import Layout
 
 _REASON: Final = "visit left"
 
@@ -21,11 +23,11 @@ _REASON: Final = "visit left"
 class Moves:
     """Cancels what is left behind, stores the campaigns, their history, and what is next. Stateless, thread-safe."""
 
-    def __init__(self, database: Database, changes: ActionChanges, campaigns: Campaigns, actions: Actions) -> None:
-        self._changes = changes
-        self._campaigns = campaigns
-        self._actions = actions
-        self._together = self._statement() if database.is_postgresql else None
+    def __init__(self, layout: Layout) -> None:
+        self._changes = statements_of(ActionChanges, layout)
+        self._campaigns = statements_of(Campaigns, layout)
+        self._actions = statements_of(Actions, layout)
+        self._together = self._statement() if layout.is_postgresql else None
 
     def write(
         self,

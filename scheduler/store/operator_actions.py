@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
+from scheduler.store.tables import Layout
 
 
 class OperatorActions:
     """Statements on what was done by hand. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._table = database.tables.operator_actions
+    def __init__(self, layout: Layout) -> None:
+        self._table = layout.tables.operator_actions
 
     def record(
         self,

@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, FromClause, Row, Table, Text, and_, bindpa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.pausing import Pause, Paused, Scope
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.rows import RowSource, look_up
+from scheduler.store.tables import Layout
 
 Key = tuple[str, str]
 
@@ -28,11 +29,11 @@ WIDE = (literal_column("'all'", Text), literal_column("'tenant'", Text))
 class Pauses:
     """Statements on pauses. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._table = database.tables.pauses
-        self._make_insert = postgresql.insert if database.is_postgresql else sqlite.insert
+    def __init__(self, layout: Layout) -> None:
+        self._table = layout.tables.pauses
+        self._make_insert = postgresql.insert if layout.is_postgresql else sqlite.insert
         pauses = self._table.c
-        self._tenants = RowSource(database.dialect_name, {"tenant_id": Text})
+        self._tenants = RowSource(layout.dialect_name, {"tenant_id": Text})
         of_tenant = and_(pauses.tenant_id == self._tenants.c.tenant_id, is_wide(self._table))
         self._hold_wide = self._holding(of_tenant)
         sends = and_(pauses.tenant_id == self._tenants.c.tenant_id, holds_sends(self._table))

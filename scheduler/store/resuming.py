@@ -31,11 +31,11 @@ from sqlalchemy import (
 )
 
 from scheduler.domain.pausing import BUCKETS, HORIZONS, Paused, ResumePolicy, Resumption, Scope
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.instants import InstantArithmetic, in_microseconds
 from scheduler.store.pauses import holds_sends
 from scheduler.store.statuses import CLAIMED, PAUSED, PENDING, UNFINISHED, still
-from scheduler.store.tables import Instant
+from scheduler.store.tables import Instant, Layout
 
 _NOW = bindparam("now", type_=Instant)
 _STARTED = bindparam("started", type_=Instant)
@@ -51,12 +51,12 @@ Count = tuple[str, bool, str, int]
 class Resuming:
     """Statements that let what was paused go on. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._actions = database.tables.scheduled_actions
-        self._campaigns = database.tables.contact_campaigns
-        self._pauses = database.tables.pauses
-        self._time = InstantArithmetic(database)
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._actions = layout.tables.scheduled_actions
+        self._campaigns = layout.tables.contact_campaigns
+        self._pauses = layout.tables.pauses
+        self._time = InstantArithmetic(layout)
 
     def lock_campaigns(self, transaction: Transaction, paused: Paused) -> int:
         """Lock the unfinished campaigns of that scope, in key order, until commit; returns how many there are."""
@@ -78,11 +78,11 @@ class Resuming:
         """
         statement = self._moving_actions(self._changes(paused, how))
         anchors = None if how.policy == ResumePolicy.KEEP else self._moving_anchors(paused, how)
-        if anchors is not None and self._database.is_postgresql:
+        if anchors is not None and self._layout.is_postgresql:
             statement, anchors = statement.add_cte(anchors.cte("anchors")), None
         parameters = self._parameters(transaction, paused, how, started_at)
         moved = transaction.connection.execute(statement, parameters).rowcount
-        if not self._database.is_postgresql:  # whose driver counts no rows where a statement begins with WITH
+        if not self._layout.is_postgresql:  # whose driver counts no rows where a statement begins with WITH
             moved = transaction.connection.execute(select(func.changes())).scalar_one()
         if anchors is not None:
             transaction.connection.execute(anchors, parameters)

@@ -12,13 +12,13 @@ from sqlalchemy.exc import DBAPIError
 
 from scheduler.domain.action import ActionStatus, ScheduledAction
 from scheduler.store.actions import Key
-from scheduler.store.database import Database, Transaction
+from scheduler.store.database import Transaction
 from scheduler.store.errors import is_lock_timeout
 from scheduler.store.instants import InstantArithmetic
 from scheduler.store.prepared import Prepared
 from scheduler.store.rows import RowSource, look_up
 from scheduler.store.statuses import CANCELED, CLAIMED, COMPLETED, ERROR, UNFINISHED, still
-from scheduler.store.tables import Instant
+from scheduler.store.tables import Instant, Layout
 
 _AT: Final = bindparam("at", type_=Instant)
 # Nobody who fires waits longer for a row that somebody else has locked.
@@ -49,10 +49,10 @@ class Return:
 class Settlements:
     """Statements that end claims. Stateless, thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._table = database.tables.scheduled_actions
-        self._instants = InstantArithmetic(database)
-        name = database.dialect_name
+    def __init__(self, layout: Layout) -> None:
+        self._table = layout.tables.scheduled_actions
+        self._instants = InstantArithmetic(layout)
+        name = layout.dialect_name
         key = {"tenant_id": Text, "dedupe_key": Text}
         claim = {**key, "claim_number": Integer, "owner": Text}
         self._done = RowSource(name, {**claim, "outcome": Text})

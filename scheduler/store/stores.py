@@ -25,16 +25,18 @@ from scheduler.store.pauses import Pauses
 from scheduler.store.plans import Plans
 from scheduler.store.resuming import Resuming
 from scheduler.store.settlements import Settlements
+from scheduler.store.shared import statements_of
 
 
 class Stores:
-    """One object per table or use, sharing one database. Each builds its statements when it is first asked for.
+    """One object per table or use, for one database. Thread-safe.
 
-    Thread-safe: at worst two threads build the same at once.
+    Their statements are built when they are first asked for, and shared with every database of the same layout.
     """
 
     def __init__(self, database: Database, timer_defaults: TimerDefaults) -> None:
         self.database = database
+        self._layout = database.layout
         self._timer_defaults = timer_defaults
 
     @classmethod
@@ -45,87 +47,87 @@ class Stores:
     @cached_property
     def actions(self) -> Actions:
         """Reading and inserting actions."""
-        return Actions(self.database)
+        return statements_of(Actions, self._layout)
 
     @cached_property
     def changes(self) -> ActionChanges:
         """What transitions do to many actions."""
-        return ActionChanges(self.database)
+        return statements_of(ActionChanges, self._layout)
 
     @cached_property
     def edits(self) -> ActionEdits:
         """What is done to one action by hand."""
-        return ActionEdits(self.database)
+        return statements_of(ActionEdits, self._layout)
 
     @cached_property
     def claims(self) -> Claims:
         """Claiming and releasing."""
-        return Claims(self.database)
+        return statements_of(Claims, self._layout)
 
     @cached_property
     def due(self) -> Due:
         """When something is due, and whose."""
-        return Due(self.database)
+        return statements_of(Due, self._layout)
 
     @cached_property
     def backlog(self) -> BacklogRows:
         """How much is waiting, as last counted."""
-        return BacklogRows(self.database)
+        return statements_of(BacklogRows, self._layout)
 
     @cached_property
     def campaigns(self) -> Campaigns:
         """Campaigns and their transitions."""
-        return Campaigns(self.database)
+        return statements_of(Campaigns, self._layout)
 
     @cached_property
     def contacts(self) -> Contacts:
         """Contacts."""
-        return Contacts(self.database)
+        return statements_of(Contacts, self._layout)
 
     @cached_property
     def events(self) -> Events:
         """Events."""
-        return Events(self.database)
+        return statements_of(Events, self._layout)
 
     @cached_property
     def explaining(self) -> Explaining:
         """Looking at one campaign from all sides."""
-        return Explaining(self.database)
+        return statements_of(Explaining, self._layout)
 
     @cached_property
     def instances(self) -> Instances:
         """The processes that fire."""
-        return Instances(self.database)
+        return statements_of(Instances, self._layout)
 
     @cached_property
     def migrating(self) -> Migrating:
         """Moving campaigns to another plan."""
-        return Migrating(self.database)
+        return statements_of(Migrating, self._layout)
 
     @cached_property
     def moves(self) -> Moves:
         """Campaigns moved on."""
-        return Moves(self.database, self.changes, self.campaigns, self.actions)
+        return statements_of(Moves, self._layout)
 
     @cached_property
     def operator_actions(self) -> OperatorActions:
         """Who did what by hand."""
-        return OperatorActions(self.database)
+        return statements_of(OperatorActions, self._layout)
 
     @cached_property
     def pauses(self) -> Pauses:
         """Pauses."""
-        return Pauses(self.database)
+        return statements_of(Pauses, self._layout)
 
     @cached_property
     def resuming(self) -> Resuming:
         """Lifting pauses."""
-        return Resuming(self.database)
+        return statements_of(Resuming, self._layout)
 
     @cached_property
     def settlements(self) -> Settlements:
         """How claims end."""
-        return Settlements(self.database)
+        return statements_of(Settlements, self._layout)
 
     @cached_property
     def plans(self) -> Plans:

@@ -8,6 +8,7 @@ Every key starts with the tenant, so that the schema can be partitioned by it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
@@ -99,6 +100,24 @@ def _required(name: str, type_: Any = Text, default: str | None = None) -> Colum
 
 def _optional(name: str, type_: Any = Text) -> Column[Any]:
     return Column(name, type_, nullable=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All that a statement depends on: where the tables are, and on which system. The same for every such database."""
+
+    schema: str | None
+    dialect_name: str
+
+    @property
+    def tables(self) -> Tables:
+        """The tables in that schema."""
+        return tables_of(self.schema)
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether this is PostgreSQL (else SQLite)."""
+        return self.dialect_name == "postgresql"
 
 
 @cache
