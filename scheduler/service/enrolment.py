@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import marshal
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ _CHUNK: Final = 1000
 _LONGEST_ADDRESS: Final = 1024
 _LONGEST_VARIABLES: Final = 65_536
 _REMEMBERED_PLANS: Final = 256
+# The last format in which equal values have equal bytes, whoever else refers to them.
+_MARSHAL_WITHOUT_REFERENCES: Final = 2
 _CONTACT_FIELDS: Final = ("address", "timezone", "variables")
 
 Key = tuple[str, str]
@@ -115,22 +118,42 @@ class _Entered:
 
 
 class _PlanMemory:
-    """Plans of one bulk call, so that each is parsed once: texts by their content, the last mapping by identity."""
+    """Plans of one bulk call, so that each is parsed once: by its content, and the last one by identity.
+
+    Rows read from a file each have a mapping of their own, though most of them say the same.
+    """
 
     def __init__(self) -> None:
-        self._texts: dict[tuple[str, str], CampaignPlan] = {}
+        self._by_content: dict[Hashable, CampaignPlan] = {}
         self._last: tuple[object, CampaignPlan] | None = None
 
-    def find(self, tenant_id: str, source: PlanLike) -> CampaignPlan | None:
-        if isinstance(source, str):
-            return self._texts.get((tenant_id, source))
-        return self._last[1] if self._last is not None and self._last[0] is source else None
+    def find(self, tenant_id: str, source: PlanLike, load: Callable[[], CampaignPlan]) -> CampaignPlan:
+        """The plan of this source, for which `load` is asked once."""
+        if isinstance(source, str):  # the hash of a plan means the tenant's own
+            return self._remembered((tenant_id, source), load)
+        if self._last is None or self._last[0] is not source:
+            self._last = (source, self._remembered(_content_of(source), load))
+        return self._last[1]
 
-    def remember(self, tenant_id: str, source: PlanLike, plan: CampaignPlan) -> None:
-        if isinstance(source, str):
-            self._texts[(tenant_id, source)] = plan
-        else:
-            self._last = (source, plan)
+    def _remembered(self, content: Hashable, load: Callable[[], CampaignPlan]) -> CampaignPlan:
+        plan = self._by_content.get(content)
+        if plan is None:
+            plan = load()
+            if content is not None:
+                if len(self._by_content) == _REMEMBERED_PLANS:
+                    self._by_content.clear()
+                self._by_content[content] = plan
+        return plan
+
+
+def _content_of(source: Any) -> Hashable:
+    """The same for two that say the same, with values of the same types; None for what isn't JSON's own types."""
+    if isinstance(source, CampaignPlan):
+        return source.hash
+    try:
+        return marshal.dumps(source, _MARSHAL_WITHOUT_REFERENCES)
+    except ValueError:
+        return None
 
 
 class Enroller:
@@ -249,11 +272,8 @@ class Enroller:
         """The plan of each enrolment; each distinct one is parsed or loaded once."""
         found: dict[tuple[str, str], CampaignPlan] = {}
         for one in enrolments:
-            plan = parsed.find(one.tenant_id, one.plan)
-            if plan is None:
-                plan = self.plan_of(transaction, one.tenant_id, one.plan)
-                parsed.remember(one.tenant_id, one.plan, plan)
-            found[one.key] = plan
+            load = partial(self.plan_of, transaction, one.tenant_id, one.plan)
+            found[one.key] = parsed.find(one.tenant_id, one.plan, load)
         return found
 
     def plan_of(self, transaction: Transaction, tenant_id: str, source: PlanLike) -> CampaignPlan:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -141,6 +142,23 @@ def test_many_are_enrolled_and_counted(stage: Stage) -> None:
     assert stage.counts()["contact_campaigns"] == stage.counts()["scheduled_actions"] == 2500
     assert stage.counts()["campaign_plans"] == 1
     assert stage.sm.enroll_many(rows).enrolled == 0
+
+
+def test_rows_that_say_the_same_share_a_parsed_plan_and_the_others_do_not(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse = Mock(wraps=CampaignPlan.parse)
+    monkeypatch.setattr(CampaignPlan, "parse", parse)
+    rows = [make_row(number) for number in range(20)]
+    stage.sm.enroll_many([*rows, make_row(20, plan=make_document(MAIL)), make_row(21, plan=dict(make_document(WAIT)))])
+    assert parse.call_count == 2
+    assert len({stage.campaign(f"c-{number}").plan_hash for number in range(22)}) == 2
+
+
+def test_a_value_of_another_type_is_another_plan(stage: Stage) -> None:
+    number, boolean = ({**make_document(WAIT), "maxTransitions": value} for value in (1, True))
+    with pytest.raises(InvalidInputError, match="maxTransitions"):
+        stage.sm.enroll_many([make_row(1, plan=number), make_row(2, plan=boolean)])
 
 
 def test_nobody_is_no_enrolment(stage: Stage) -> None:
