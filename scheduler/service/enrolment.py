@@ -118,24 +118,17 @@ class _Entered:
 
 
 class _PlanMemory:
-    """Plans of one bulk call, so that each is parsed once: by its content, and the last one by identity.
+    """Plans of one bulk call, by their content, so that each is parsed once.
 
     Rows read from a file each have a mapping of their own, though most of them say the same.
     """
 
     def __init__(self) -> None:
         self._by_content: dict[Hashable, CampaignPlan] = {}
-        self._last: tuple[object, CampaignPlan] | None = None
 
     def find(self, tenant_id: str, source: PlanLike, load: Callable[[], CampaignPlan]) -> CampaignPlan:
         """The plan of this source, for which `load` is asked once."""
-        if isinstance(source, str):  # the hash of a plan means the tenant's own
-            return self._remembered((tenant_id, source), load)
-        if self._last is None or self._last[0] is not source:
-            self._last = (source, self._remembered(_content_of(source), load))
-        return self._last[1]
-
-    def _remembered(self, content: Hashable, load: Callable[[], CampaignPlan]) -> CampaignPlan:
+        content = _content_of(tenant_id, source)
         plan = self._by_content.get(content)
         if plan is None:
             plan = load()
@@ -146,10 +139,12 @@ class _PlanMemory:
         return plan
 
 
-def _content_of(source: Any) -> Hashable:
+def _content_of(tenant_id: str, source: Any) -> Hashable:
     """The same for two that say the same, with values of the same types; None for what isn't JSON's own types."""
     if isinstance(source, CampaignPlan):
         return source.hash
+    if isinstance(source, str):  # which may be the hash of a plan of that tenant
+        return (tenant_id, source)
     try:
         return marshal.dumps(source, _MARSHAL_WITHOUT_REFERENCES)
     except ValueError:

@@ -23,7 +23,7 @@ from scheduler.store.foreign import Joined, adopt
 from scheduler.store.patience import Patience, PatientConnection
 from scheduler.store.prepared import Prepared
 from scheduler.store.sqlite import BUSY_TIMEOUT_SECONDS, begin_immediate
-from scheduler.store.tables import Instant, Layout, tables_of
+from scheduler.store.tables import Instant, Layout
 from scheduler.store.version import require_usable
 
 
@@ -163,9 +163,9 @@ class Database:
         self.patience = patience or Patience(timedelta.max)
         self.schema = schema
         self.clock = clock
-        self.tables = tables_of(schema)
-        self.dialect_name = engine.dialect.name
-        self.layout = Layout(schema, self.dialect_name)
+        self.layout = Layout(schema, engine.dialect.name)
+        self.tables = self.layout.tables
+        self.dialect_name = self.layout.dialect_name
         if self.dialect_name not in ("postgresql", "sqlite"):
             raise InvalidInputError("database_url", self.dialect_name, "give a postgresql:// or sqlite:/// URL")
         self.real_clock = SystemClock()
@@ -212,7 +212,7 @@ class Database:
     @property
     def is_postgresql(self) -> bool:
         """Whether this is PostgreSQL (else SQLite)."""
-        return self.dialect_name == "postgresql"
+        return self.layout.is_postgresql
 
     def read_clock(self, connection: Connection) -> datetime:
         """The present, as it decides what is due and when a node is entered."""
