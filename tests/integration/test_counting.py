@@ -1,22 +1,22 @@
 """How much is waiting: counted by one, shown by all, cheap however much there is, and judged once for all."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 import pytest
 from prometheus_client import generate_latest
-from sqlalchemy import event, func, select
+from sqlalchemy import Connection, event, func, select
 
-from scheduler import DatabaseUnavailableError, TimeoutScheduler
+from scheduler import DatabaseUnavailableError, Outcome, ScheduledAction, TimeoutScheduler
 from scheduler.service.counting import Counting
 from scheduler.store.tables import to_text
 from scheduler.store.turns import take_turn
 from scheduler.telemetry import backlog_gauges
 from tests.integration.conftest import OpenScheduler
 from tests.support.eventually import eventually
-from tests.support.scheduling import FAR_AHEAD, LONG_AGO, execute, make_jobs, make_settings, query
+from tests.support.scheduling import FAR_AHEAD, LONG_AGO, Recorder, execute, make_jobs, make_settings, query
 
 GAUGES: Final = ("pending", "due", "claimed", "errors")
 ALWAYS: Final = timedelta(0)
@@ -295,3 +295,88 @@ def test_what_is_due_and_young_is_no_incident(scheduler: TimeoutScheduler, said:
         counting(scheduler, alert_backlog=10).look()
         rest(scheduler)
     assert said() == []
+
+
+# A cohort that is really fired, batch after batch, with 45 seconds between two looks
+
+COHORT: Final = 60
+BATCH: Final = 10
+STEP: Final = timedelta(seconds=45)
+
+
+class Drain(Recorder):
+    """A state manager before whose every batch time passes, more falls due where there is more, and somebody looks."""
+
+    def __init__(self, open_scheduler: OpenScheduler, url: str, *, times: int = 0, more: int = BATCH) -> None:
+        super().__init__()
+        settings = make_settings(batch_size=BATCH, alert_backlog=BATCH, send_handler="external")
+        self.scheduler = open_scheduler(url, state_manager=self, settings=settings)
+        self._counting = Counting(self.scheduler.stores, settings, self.scheduler.metrics, ALWAYS)
+        self._times = times
+        self._more = more
+        self.seen: list[float | None] = []
+
+    def process(self, connection: Connection, jobs: Sequence[ScheduledAction]) -> Sequence[Outcome | Exception]:
+        """All are done."""
+        if len(self.batches) < self._times:
+            jobs_to_come = make_jobs(self._more, node_id=f"{len(self.batches)}", scheduled_at=self._now() - STEP)
+            self.scheduler.schedule_many(jobs_to_come)
+        self.look()
+        return super().process(connection, jobs)
+
+    def begin(self) -> None:
+        """A cohort falls due within one minute, and is fired."""
+        self.scheduler.schedule_many(make_jobs(COHORT, scheduled_at=self._now() - timedelta(minutes=1)))
+        self.scheduler.run_due()
+        self.look()
+
+    def look(self) -> None:
+        """Count what is due: so long after the last count, and with what is due as much older."""
+        self._counting.look()
+        self.seen += shown(self.scheduler, "due")
+        execute(
+            self.scheduler,
+            "UPDATE timeout_scheduler_backlog SET took = 0, counted_at = counted_at - CAST(:step AS interval),"
+            " lowest_at = lowest_at - CAST(:step AS interval)",
+            step=str(STEP),
+        )
+        # Where more falls due all the time, the oldest stays young: it is fired first.
+        if not self._times:
+            execute(
+                self.scheduler,
+                "UPDATE scheduled_actions SET run_at = run_at - CAST(:step AS interval) WHERE status = 'pending'",
+                step=str(STEP),
+            )
+
+    def _now(self) -> Any:
+        with self.scheduler.database.reading() as transaction:
+            return transaction.now
+
+
+def test_a_cohort_that_is_fired_in_time_raises_nothing_though_it_is_far_larger_than_the_limit(
+    open_scheduler: OpenScheduler, postgresql_url: str, said: Callable[[], list[str]]
+) -> None:
+    drain = Drain(open_scheduler, postgresql_url)
+    drain.begin()
+    assert drain.seen == [50, 40, 30, 20, 10, 0, 0]
+    assert said() == []
+
+
+def test_a_backlog_that_becomes_less_raises_nothing_though_that_takes_long_and_more_falls_due_meanwhile(
+    open_scheduler: OpenScheduler, postgresql_url: str, said: Callable[[], list[str]]
+) -> None:
+    """Six minutes above the limit."""
+    drain = Drain(open_scheduler, postgresql_url, times=9, more=BATCH // 2)
+    drain.begin()
+    assert drain.seen == [55, 50, 45, 40, 35, 30, 25, 20, 15, 5, 0, 0]
+    assert said() == []
+
+
+def test_a_backlog_that_is_fired_as_fast_as_more_falls_due_is_told_of_though_all_of_it_is_young(
+    open_scheduler: OpenScheduler, postgresql_url: str, said: Callable[[], list[str]]
+) -> None:
+    """It isn't what is due, nor how old it is, but that it doesn't become less; once it does, that is told too."""
+    drain = Drain(open_scheduler, postgresql_url, times=8)
+    drain.begin()
+    assert drain.seen == [60] * 8 + [50, 40, 30, 20, 10, 0, 0]
+    assert said() == ["alert.raised", "alert.recovered"]
