@@ -86,8 +86,8 @@ class Faults:
 
     @property
     def had_all(self) -> bool:
-        """Whether each was injected at least once."""
-        return all(self.counts[kind] for kind in self.kinds)
+        """Whether each was injected at least once, and the one that waits for a COMMIT has met one."""
+        return all(self.counts[kind] for kind in self.kinds) and self.lost_answers > 0
 
     @property
     def lost_answers(self) -> int:
