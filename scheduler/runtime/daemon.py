@@ -1,7 +1,8 @@
 """The daemon: starts, says so, waits for a signal, drains, and is gone.
 
-SIGTERM and SIGINT only wake the main thread, which drains and leaves with 0; a second one leaves at once. SIGHUP lets
-it read the settings anew. The watchdog is fed from here, and only while the scheduling loop turns.
+SIGTERM and SIGINT only wake the main thread, which drains and leaves with 0. A second one leaves without draining, once
+what was reported to Sentry is sent, for which a second has to do; a third one at once. SIGHUP lets it read the settings
+anew. The watchdog is fed from here, and only while the scheduling loop turns.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -16,11 +18,12 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Final
 
-from scheduler.domain.errors import DatabaseUnavailableError, SchedulerError
+from scheduler.domain.errors import DatabaseUnavailableError, MissingRightError, SchedulerError
 from scheduler.runtime.systemd import extend_timeout, extending_timeout, notify, notify_reloading, watchdog_interval
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
 from scheduler.store.rights import require_rights_of_daemon
 from scheduler.telemetry.log import emit
+from scheduler.telemetry.sentry import flush
 
 _FIRST_RETRY: Final = 0.5
 _LONGEST_RETRY: Final = 5.0
@@ -28,6 +31,7 @@ _LONGEST_SILENCE: Final = 10.0
 _IDLE: Final = 60.0
 # What a stop takes beside SHUTDOWN_TIMEOUT: handing back, threads that hang in the database, Sentry.
 _REST_OF_STOP: Final = timedelta(seconds=30)
+_LAST_REPORTS: Final = 1.0
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 _FIRING: Final = "firing timeouts"
 _ALLOCATIONS_BETWEEN_COLLECTIONS: Final = 50_000
@@ -57,12 +61,16 @@ class Daemon:
         self._upgrades = upgrades
         # Its `put` may interrupt its `get`, which an event's `set` may not.
         self._signals: SimpleQueue[int] = SimpleQueue()
+        self._hurry: SimpleQueue[int | None] = SimpleQueue()
         self._is_stopping = False
+        self._is_hurried = False
 
     def run(self) -> int:
         """Fire until SIGTERM or SIGINT; returns the exit code. Waits for a database that isn't there yet."""
         calm_garbage_collector()
         heeded = _STOPPING if self._reload is None else (*_STOPPING, signal.SIGHUP)
+        # The main thread may hang in a drain, and hold what a flush from within its signal handler would wait for.
+        threading.Thread(target=self._leave_in_a_hurry, name="outreach:hurry", daemon=True).start()
         previous = {number: signal.signal(number, self._on_signal) for number in heeded}
         try:
             if self._start():
@@ -75,6 +83,7 @@ class Daemon:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+            self._hurry.put(None)
         emit("daemon.stopped", instance=self._scheduler.instance)
         return 0
 
@@ -111,10 +120,20 @@ class Daemon:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number in _STOPPING:
-            if self._is_stopping:
+            if self._is_hurried:
                 os._exit(128 + number)
+            if self._is_stopping:
+                self._is_hurried = True
+                self._hurry.put(128 + number)
             self._is_stopping = True
         self._signals.put(number)
+
+    def _leave_in_a_hurry(self) -> None:
+        """Once told to stop a second time; not at all when the daemon is gone before."""
+        code = self._hurry.get()
+        if code is not None:
+            flush(_LAST_REPORTS)
+            os._exit(code)
 
     def _start(self) -> bool:
         """Start firing; False when told to stop while the database was still away."""
@@ -137,8 +156,11 @@ class Daemon:
 
     def _upgrade(self) -> None:
         notify("STATUS=bringing the schema up to date")
-        with extending_timeout():
-            self._scheduler.migrate()
+        try:
+            with extending_timeout():
+                self._scheduler.migrate()
+        except MissingRightError as error:
+            raise MissingRightError(f"{error}: run `timeout-scheduler db upgrade` as that role") from error
 
     def _wait(self) -> None:
         interval, said = watchdog_interval(), _FIRING

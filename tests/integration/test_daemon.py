@@ -9,11 +9,15 @@ from datetime import timedelta
 
 import pytest
 
+from scheduler import MissingRightError
 from scheduler.runtime import daemon as daemon_module
 from scheduler.runtime.daemon import Daemon
+from scheduler.store.version import VERSION_TABLE
 from tests.integration.conftest import OpenScheduler
 from tests.support.eventually import eventually
-from tests.support.scheduling import make_settings
+from tests.support.postgres import PostgresServer
+from tests.support.roles import roled_database
+from tests.support.scheduling import Gate, make_job, make_settings
 
 
 def test_a_loop_that_sleeps_for_a_long_poll_interval_is_not_taken_for_hung(
@@ -65,3 +69,51 @@ def test_it_makes_the_schema_first_reloads_at_sighup_and_leaves_at_sigterm(
         operator.join()
 
     assert (code, seen, daemon.why_not_ready()) == (0, ["reloaded: True"], "draining")
+
+
+@pytest.mark.usefixtures("collector")
+def test_told_a_second_time_it_sends_what_it_reported_and_leaves_without_draining(
+    open_scheduler: OpenScheduler, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    scheduler = open_scheduler(sqlite_url, state_manager=gate)
+    scheduler.schedule(make_job())
+    daemon = Daemon(scheduler)
+    done: list[str | int] = []
+    left = threading.Event()
+
+    def leave(code: int) -> None:
+        done.append(code)
+        left.set()
+
+    monkeypatch.setattr(daemon_module, "flush", lambda seconds: done.append(f"flushed within {seconds:g} s"))
+    monkeypatch.setattr(os, "_exit", leave)
+
+    def operate() -> None:
+        try:
+            gate.wait_entered()
+            os.kill(os.getpid(), signal.SIGTERM)
+            eventually(lambda: daemon.why_not_ready() == "draining")
+            os.kill(os.getpid(), signal.SIGTERM)
+            left.wait(10)
+        finally:
+            gate.opened.set()  # this process goes on
+
+    operator = threading.Thread(target=operate)
+    operator.start()
+    daemon.run()
+    operator.join()
+
+    assert done == ["flushed within 1 s", 128 + signal.SIGTERM]
+
+
+@pytest.mark.usefixtures("collector")
+def test_a_role_that_may_not_upgrade_is_told_who_has_to_and_how(postgres_server: PostgresServer) -> None:
+    """Before it fires anything. Where there is nothing to upgrade, the same role starts."""
+    with roled_database(postgres_server) as database:
+        with database.connect("owner") as owner:
+            owner.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0001'")  # noqa: S608 - of our own
+        with database.opened("daemon") as timeouts, pytest.raises(MissingRightError) as refused:
+            Daemon(timeouts, upgrades=True).run()
+
+    assert str(refused.value).endswith("by its owner alone: run `timeout-scheduler db upgrade` as that role")
