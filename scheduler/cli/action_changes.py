@@ -21,6 +21,7 @@ from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.timing import parse_duration, parse_instant
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
 from scheduler.service.bulk import BulkChanges
+from scheduler.service.reopening import Reopening
 
 COLUMNS: Final = ("run_at", "status", "outcome", "attempts", "dedupe_key")
 _DONE: Final = {Verb.RETRY: "retried", Verb.CANCEL: "canceled"}
@@ -94,7 +95,7 @@ def cancel(
     _require_one_or_many(job_id, given, everything=everything, dry_run=dry_run)
     with opened(context) as timeout_scheduler:
         if job_id is None:
-            changes = BulkChanges(timeout_scheduler.stores, Verb.CANCEL, _filter(timeout_scheduler, given))
+            changes = _changes(timeout_scheduler, Verb.CANCEL, given)
             _do(changes, Verb.CANCEL, who, why, dry_run=dry_run, as_json=as_json)
             return
         is_done = timeout_scheduler.cancel(job_id, why, actor=who)
@@ -125,13 +126,18 @@ def retry(
     _require_one_or_many(job_id, given, everything=everything, dry_run=dry_run)
     with opened(context) as timeout_scheduler:
         if job_id is None:
-            changes = BulkChanges(timeout_scheduler.stores, Verb.RETRY, _filter(timeout_scheduler, given))
+            changes = _changes(timeout_scheduler, Verb.RETRY, given)
             _do(changes, Verb.RETRY, who, None, dry_run=dry_run, as_json=as_json)
             return
         is_done = timeout_scheduler.retry(job_id, actor=who)
         action = timeout_scheduler.find(job_id)
         is_left = action is not None and action.status == ActionStatus.ERROR and _is_left(timeout_scheduler, action)
     _tell("retried", is_done, job_id, action, as_json=as_json, is_left=is_left)
+
+
+def _changes(timeout_scheduler: TimeoutScheduler, verb: Verb, given: dict[str, str | None]) -> BulkChanges:
+    reopening = Reopening(timeout_scheduler.stores, timeout_scheduler.settings, timeout_scheduler.metrics)
+    return BulkChanges(timeout_scheduler.stores, verb, _filter(timeout_scheduler, given), reopening)
 
 
 def unknown(job_id: str) -> typer.Exit:
@@ -230,7 +236,7 @@ def _clear_progress() -> None:
 
 def _is_left(timeout_scheduler: TimeoutScheduler, action: ScheduledAction) -> bool:
     campaign = timeout_scheduler.campaigns.find(action.tenant_id, action.campaign_id)
-    return campaign is not None and (campaign.is_finished or campaign.node_visit != action.node_visit)
+    return campaign is not None and not campaign.lets_retry(action.action_type, action.node_visit)
 
 
 def _tell(

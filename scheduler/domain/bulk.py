@@ -49,6 +49,7 @@ class Found(NamedTuple):
     dedupe_key: str
     campaign_id: str
     node_visit: int
+    action_type: str
     run_at: datetime
 
     @property

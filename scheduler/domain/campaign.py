@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from scheduler.domain.action import ActionType
 from scheduler.domain.event import MAIL_EVENTS, counts_as
 
 
@@ -160,6 +161,15 @@ class Campaign:
         copy = object.__new__(Campaign)
         copy.__dict__.update(self.__dict__, **changes)
         return copy
+
+    def lets_retry(self, action_type: str, node_visit: int) -> bool:
+        """Whether an action in error of that visit may be tried again.
+
+        Not one of a visit that was left, nor of a campaign that is over, unless it is the send whose failure ended it.
+        """
+        if node_visit != self.node_visit:
+            return False
+        return not self.is_finished or (self.status == CampaignStatus.ERROR and action_type == ActionType.SEND)
 
     @property
     def is_finished(self) -> bool:

@@ -87,6 +87,11 @@ def restart(plan: CampaignPlan, campaign: Campaign, entered_at: datetime, now: d
     return _enter(plan, fresh, left, plan.start_node_id, RESTARTED, entered_at, entered_at, now)
 
 
+def reopen(campaign: Campaign, now: datetime) -> Campaign:
+    """One that ended in `error` because its send failed goes on at the same visit: the send is tried again."""
+    return campaign.but(status=CampaignStatus.ACTIVE, completed_at=None, updated_at=now)
+
+
 def migrate(
     plan: CampaignPlan, campaign: Campaign, to_node_id: str, now: datetime, send_run_at: datetime | None = None
 ) -> Decision:

@@ -18,6 +18,7 @@ from scheduler.runtime.campaign_scheduler import CampaignScheduler
 from scheduler.runtime.firing_engine import FiringEngine
 from scheduler.runtime.loading import load_send_handler, load_state_manager
 from scheduler.service.campaigns import CampaignStateManager
+from scheduler.service.reopening import Reopening
 from scheduler.service.results import ScheduleSummary
 from scheduler.service.state_manager import StateManager
 from scheduler.service.timeouts import Timeouts
@@ -66,10 +67,10 @@ class TimeoutScheduler:
         self.metrics = Metrics(metrics_registry)
         stores = Stores.of(self._database, self.settings.timer_defaults)
         self._stores = stores
-        self._timeouts = Timeouts(stores)
         handler = load_send_handler("send_handler", send_handler or self.settings.send_handler, self.settings)
         is_external = handler is None
         self._campaigns = CampaignStateManager(stores, self.settings, self.metrics, is_external=is_external)
+        self._timeouts = Timeouts(stores, Reopening(stores, self.settings, self.metrics))
         chosen = state_manager if state_manager is not None else self.settings.state_manager
         manager = self._campaigns if chosen is None else load_state_manager("state_manager", chosen)
         self._engine = FiringEngine(stores, self._timeouts, manager, handler, self.settings, self.metrics, self.fire)
@@ -155,7 +156,11 @@ class TimeoutScheduler:
         return self._timeouts.cancel_campaign(tenant_id, campaign_id, connection)
 
     def retry(self, job_id: str, connection: Any = None, *, actor: str | None = None) -> bool:
-        """Reopen an action in `error`, due now; False when it isn't in error, or its visit was left already."""
+        """Reopen an action in `error`, due now; False when it isn't in error, or its visit was left already.
+
+        A campaign that ended because this send failed goes on with it, with its timeouts and all it was told.
+        With `actor` it is noted in `operator_actions`.
+        """
         return self._timeouts.retry(job_id, connection, actor)
 
     def find(self, job_id: str, connection: Any = None) -> ScheduledAction | None:

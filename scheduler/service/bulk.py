@@ -18,6 +18,7 @@ from scheduler.domain.bulk import BulkFilter, BulkPreview, BulkProgress, Found, 
 from scheduler.domain.campaign import Campaign
 from scheduler.domain.errors import DatabaseUnavailableError
 from scheduler.domain.outcome import CANCELED_BY_HAND
+from scheduler.service.reopening import Reopening
 from scheduler.store.bulk_actions import BulkActions
 from scheduler.store.database import Transaction
 from scheduler.store.errors import is_lock_timeout
@@ -35,8 +36,9 @@ Key = tuple[str, str]
 class BulkChanges:
     """One verb on many actions. For one thread."""
 
-    def __init__(self, stores: Stores, verb: Verb, wanted: BulkFilter) -> None:
+    def __init__(self, stores: Stores, verb: Verb, wanted: BulkFilter, reopening: Reopening) -> None:
         self._stores = stores
+        self._reopening = reopening
         self._verb = verb
         self._wanted = wanted
         self._statements = BulkActions(stores.database, verb)
@@ -113,10 +115,14 @@ class BulkChanges:
         left = [one for one in found if self._verb == Verb.RETRY and _is_left(one, campaigns.get(one.campaign_key))]
         over = {one.key for one in left}
         keys = [one.key for one in found if one.key not in over]
-        done = self._statements.change(transaction, keys, record.reason or CANCELED_BY_HAND) if keys else 0
+        done = self._statements.change(transaction, keys, record.reason or CANCELED_BY_HAND) if keys else set()
         if done:
             record.begin(transaction)
-        return BulkProgress(done=done, left=len(left))
+        if self._verb == Verb.RETRY:
+            retried = {one.campaign_key for one in found if one.key in done}
+            ended = [campaigns[key] for key in sorted(retried & campaigns.keys()) if campaigns[key].is_finished]
+            self._reopening.reopen(transaction, ended)
+        return BulkProgress(done=len(done), left=len(left))
 
 
 class _Record:
@@ -160,4 +166,4 @@ class _Record:
 
 
 def _is_left(action: Found, campaign: Campaign | None) -> bool:
-    return campaign is not None and (campaign.is_finished or campaign.node_visit != action.node_visit)
+    return campaign is not None and not campaign.lets_retry(action.action_type, action.node_visit)

@@ -49,7 +49,7 @@ class ContactEvents:
             transaction.vouch()
             return [EventResult(DUPLICATE, event.event_id, event.event_type)]
         campaigns = self._stores.campaigns.of_contacts(transaction, [contact])
-        results = self._intake.take(transaction, [_of_campaign(event, metadata, key[1]) for key in campaigns])
+        results = self._intake.take(transaction, [for_campaign(event, metadata, key[1]) for key in campaigns])
         if event.event_type in SUPPRESSING_EVENTS:
             ending = Ending(event.event_type, event.occurred_at, event.event_id, set(campaigns))
             self._suppression.suppress(transaction, {contact: ending})
@@ -87,7 +87,8 @@ class ContactEvents:
         )
 
 
-def _of_campaign(event: StoredEvent, metadata: Mapping[str, Any] | None, campaign_id: str) -> IncomingEvent:
+def for_campaign(event: StoredEvent, metadata: Mapping[str, Any] | None, campaign_id: str) -> IncomingEvent:
+    """A contact's event, for one of its campaigns; told again, it has the same id."""
     return IncomingEvent(
         tenant_id=event.tenant_id,
         event_type=event.event_type,

@@ -88,7 +88,7 @@ class EventIntake:
         """Apply what came for these mails before they were confirmed; `lock_messages` was called for them before."""
         waiting = self._stores.events.waiting(transaction, messages) if messages else []
         if waiting:
-            self.take(transaction, [_again(event) for event in waiting])
+            self.take(transaction, [as_it_came(event) for event in waiting])
 
     def _mails(self, transaction: Transaction, events: Sequence[IncomingEvent]) -> dict[Key, Mail]:
         """The mails the events are about. One that isn't known is looked for again once nobody can be confirming it."""
@@ -254,7 +254,7 @@ def _outcome(decision: Decision) -> str:
     return decision.outcome
 
 
-def _again(event: StoredEvent) -> IncomingEvent:
+def as_it_came(event: StoredEvent) -> IncomingEvent:
     """A stored event as it came."""
     return IncomingEvent(
         tenant_id=event.tenant_id,

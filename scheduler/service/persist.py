@@ -12,7 +12,7 @@ from typing import Any
 from scheduler.domain.action import MAX_VISIT, ActionType, NewAction, make_dedupe_key
 from scheduler.domain.campaign import Campaign, CampaignStatus
 from scheduler.domain.decision import Decision, PlannedAction
-from scheduler.store.action_changes import LeftVisit
+from scheduler.store.action_changes import CAMPAIGN_ENDED, LeftVisit
 from scheduler.store.database import Transaction
 from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit_all, is_logged
@@ -42,7 +42,7 @@ class DecisionWriter:
     def write(self, transaction: Transaction, decided: Sequence[Decided]) -> None:
         """Transitions, cancellations, the campaigns' new state and their new actions: all of it or nothing."""
         changes, campaigns = self._stores.changes, self._stores.campaigns
-        changes.cancel_left(transaction, [_left(one) for one in decided if _ends_here(one)], "campaign ended")
+        changes.cancel_left(transaction, [_left(one) for one in decided if _ends_here(one)], CAMPAIGN_ENDED)
         changes.cancel_answered(transaction, [row for one in decided for row in _answered(one)])
         changes.retime(transaction, [row for one in decided for row in self._retimed(one)])
         changed = [one for one in decided if one.decision.campaign is not one.before]

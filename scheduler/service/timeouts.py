@@ -20,6 +20,7 @@ from scheduler.domain.action import (
 from scheduler.domain.campaign import CampaignStatus
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.timing import parse_instant
+from scheduler.service.reopening import Reopening
 from scheduler.service.results import ScheduleSummary
 from scheduler.store.database import Transaction
 from scheduler.store.stores import Stores
@@ -34,8 +35,9 @@ LARGEST_LIMIT: Final = 100_000
 class Timeouts:
     """Actions of all tenants. Every call is one transaction, or joins the caller's; thread-safe."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, reopening: Reopening) -> None:
         self._stores = stores
+        self._reopening = reopening
         self._database = stores.database
 
     def schedule(self, job: TimeoutJob, connection: Any = None) -> str:
@@ -138,17 +140,23 @@ class Timeouts:
     def retry(self, job_id: str, connection: Any = None, actor: str | None = None) -> bool:
         """Reopen an action in `error`, due now; False when it isn't in error, or its visit was left already.
 
+        A campaign that ended because this send failed goes on with it.
         With an actor it is noted in `operator_actions`.
         """
         key = _key(job_id)
 
         def reopen(transaction: Transaction) -> bool:
             action = self._lock_campaign_of(transaction, key)
-            if action is None or not self._is_current(transaction, action):
+            if action is None:
+                return False
+            campaign = self._stores.campaigns.read(transaction, [action.campaign_key]).get(action.campaign_key)
+            if campaign is not None and not campaign.lets_retry(action.action_type, action.node_visit):
                 return False
             is_done = self._stores.edits.reopen(transaction, key)
             if is_done and actor is not None:
                 self._record(transaction, "action.retried", action, actor, None)
+            if is_done and campaign is not None and campaign.is_finished:
+                self._reopening.reopen(transaction, [campaign])
             return is_done
 
         reopened = self._database.run(reopen, connection)
@@ -262,10 +270,6 @@ class Timeouts:
             return None
         self._stores.campaigns.lock(transaction, [action.campaign_key])
         return self._stores.actions.find(transaction, key)
-
-    def _is_current(self, transaction: Transaction, action: ScheduledAction) -> bool:
-        campaign = self._stores.campaigns.read(transaction, [action.campaign_key]).get(action.campaign_key)
-        return campaign is None or (not campaign.is_finished and campaign.node_visit == action.node_visit)
 
     @staticmethod
     def _told(key: Key, count: int, node_id: str | None) -> int:

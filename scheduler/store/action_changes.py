@@ -15,10 +15,22 @@ from sqlalchemy import Integer, Text, and_, bindparam, func, literal_column, or_
 from scheduler.store.database import Transaction
 from scheduler.store.prepared import Prepared
 from scheduler.store.rows import RowSource, look_up
-from scheduler.store.statuses import CANCELED, EACH_INDEX, PAUSED, UNFINISHED, may_be_held, still
+from scheduler.store.statuses import (
+    CANCELED,
+    EACH_INDEX,
+    FINISHED,
+    PAUSED,
+    PENDING,
+    UNFINISHED,
+    may_be_held,
+    still,
+)
 from scheduler.store.tables import Instant, Layout
 
 Key = tuple[str, str]
+
+# What an action canceled with its campaign, rather than with its visit, says.
+CAMPAIGN_ENDED: Final = "campaign ended"
 
 # Tenant, campaign, the last of its visits that are over, the key that fires now and isn't canceled.
 LeftVisit = tuple[str, str, int, str | None]
@@ -41,6 +53,8 @@ class ActionChanges:
         self._cancel_answered = self._cancel_answered_statement()
         self._new_times = RowSource(name, {**visit_event, "deadline": Instant, "run_at": Instant})
         self._retime = self._retime_statement()
+        self._ended = RowSource(name, {**campaign, "ended_at": Instant}, "ended_campaigns")
+        self._restore = self._restore_statement()
         self._campaigns = RowSource(name, campaign)
         self._forget_errors = [self._forget_errors_statement(statuses) for statuses in EACH_INDEX]
         of_campaign = and_(
@@ -71,6 +85,13 @@ class ActionChanges:
             return 0
         transaction.database.due_at(transaction, min(row[5] for row in rows))
         return self._run(transaction, self._retime, self._new_times.bind(rows))
+
+    def restore_ended(self, transaction: Transaction, rows: Sequence[tuple[str, str, datetime]]) -> int:
+        """What was canceled with its campaign is pending again, as it was: (tenant, campaign, when it ended)."""
+        if not rows:
+            return 0
+        transaction.database.due_at(transaction, transaction.now)
+        return self._run(transaction, self._restore, self._ended.bind(rows))
 
     def hold_campaign(self, transaction: Transaction, campaign: Key) -> int:
         """Everything unfinished of a campaign becomes `paused`, but for a send that somebody has claimed."""
@@ -128,6 +149,23 @@ class ActionChanges:
             .where(actions.tenant_id == found.c.tenant_id, actions.dedupe_key == found.c.dedupe_key)
             .where(still(actions.status, *UNFINISHED))
             .values(deadline=found.c.new_deadline, run_at=found.c.new_run_at, updated_at=_AT)
+        )
+
+    def _restore_statement(self) -> Any:
+        actions, ended = self._table.c, self._ended.c
+        where = and_(
+            actions.tenant_id == ended.tenant_id,
+            actions.campaign_id == ended.campaign_id,
+            actions.status.in_(FINISHED),
+            actions.finished_at == ended.ended_at,
+            actions.outcome == literal_column(f"'{CAMPAIGN_ENDED}'", Text),
+        )
+        hits = look_up(self._ended, self._table, [actions.tenant_id, actions.dedupe_key], where).cte("hits")
+        of_key = and_(actions.tenant_id == hits.c.tenant_id, actions.dedupe_key == hits.c.dedupe_key)
+        return (
+            update(self._table)
+            .where(of_key, still(actions.status, CANCELED))
+            .values(status=PENDING, outcome=None, finished_at=None, updated_at=_AT)
         )
 
     def _forget_errors_statement(self, statuses: tuple[Any, ...]) -> Any:

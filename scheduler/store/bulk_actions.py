@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, func, or_, select, tuple_, update
 
+from scheduler.domain.action import ActionType
 from scheduler.domain.bulk import BulkFilter, BulkPreview, Found, Verb
+from scheduler.domain.campaign import CampaignStatus
 from scheduler.store.actions import action_columns, to_action
 from scheduler.store.database import Database, Transaction
 from scheduler.store.rows import RowSource
@@ -22,7 +24,7 @@ Key = tuple[str, str]
 Cursor = tuple[Any, ...]
 
 _AT: Final = bindparam("at", type_=Instant)
-_OVER: Final = ("completed", "stopped", "error")
+_ENDED: Final = (CampaignStatus.COMPLETED, CampaignStatus.STOPPED)
 
 
 class BulkActions:
@@ -67,7 +69,11 @@ class BulkActions:
         """How many there are, how many of them wouldn't be changed, and the first. Reads every row it counts."""
         actions, campaigns = self._table.c, self._campaigns.c
         of_campaign = and_(campaigns.tenant_id == actions.tenant_id, campaigns.campaign_id == actions.campaign_id)
-        is_left = or_(campaigns.status.in_(_OVER), campaigns.node_visit != actions.node_visit)
+        is_over = or_(
+            campaigns.status.in_(_ENDED),
+            and_(campaigns.status == CampaignStatus.ERROR, actions.action_type != ActionType.SEND),
+        )
+        is_left = or_(is_over, campaigns.node_visit != actions.node_visit)
         claims = actions.status == CLAIMED
         counts = self._select(wanted, func.count(), func.count().filter(is_left), func.count().filter(claims))
         counts = counts.select_from(self._table.outerjoin(self._campaigns, of_campaign))
@@ -76,14 +82,14 @@ class BulkActions:
         first = [to_action(row) for row in transaction.rows(statement, {})]
         return BulkPreview(matched, left if self._verb == Verb.RETRY else 0, claimed, tuple(first))
 
-    def change(self, transaction: Transaction, keys: Iterable[Key], reason: str | None) -> int:
-        """Retry or cancel those that still can be; returns how many. Lock: their rows."""
+    def change(self, transaction: Transaction, keys: Iterable[Key], reason: str | None) -> set[Key]:
+        """Retry or cancel those that still can be; returns which. Lock: their rows."""
         parameters = {**self._keys.bind(sorted(keys)), "at": transaction.now}
         if self._verb == Verb.CANCEL:
             parameters["reason"] = reason
         else:
             transaction.database.due_at(transaction, transaction.now)
-        return len(transaction.connection.execute(self._change, parameters).all())
+        return {(tenant, key) for tenant, key in transaction.connection.execute(self._change, parameters)}
 
     def _select(self, wanted: BulkFilter, *columns: Any) -> Select[Any]:
         actions = self._table.c

@@ -7,13 +7,13 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Integer, Text, and_, bindparam, case, func, literal_column, select, true, update
+from sqlalchemy import Integer, Text, and_, bindparam, case, func, literal_column, select, true, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.errors import InvalidInputError
 from scheduler.store.database import Transaction
 from scheduler.store.rows import RowSource, look_up
-from scheduler.store.tables import Layout
+from scheduler.store.tables import Instant, Layout
 
 Key = tuple[str, str]
 
@@ -50,6 +50,7 @@ class Mail:
     node_visit: int
 
 
+_IGNORED: Final = literal_column("'ignored'", Text)
 _WAITING: Final = literal_column("'unknown_campaign'", Text)
 # Locks one by one up to here: PostgreSQL keeps all of everybody in one table of some thousands.
 MOST_MESSAGE_LOCKS: Final = 100
@@ -69,6 +70,8 @@ class Events:
         self._messages = RowSource(name, {"tenant_id": Text, "message_id": Text})
         self._keys = RowSource(name, {"tenant_id": Text, "event_id": Text})
         self._campaigns = RowSource(name, {"tenant_id": Text, "campaign_id": Text})
+        over = dict.fromkeys(("tenant_id", "campaign_id", "contact_id"), Text)
+        self._over = RowSource(name, {**over, "since": Instant})
         self._placed = RowSource(
             name,
             {**dict.fromkeys(("tenant_id", "event_id", "campaign_id", "node_id"), Text), "node_visit": Integer},
@@ -104,6 +107,25 @@ class Events:
         statement = select(found).order_by(found.c.occurred_at, found.c.received_at, found.c.event_id)
         rows: Any = transaction.connection.execute(statement, self._messages.bind(sorted(set(messages))))
         return [StoredEvent(*row) for row in rows]
+
+    def missed(
+        self, transaction: Transaction, campaigns: Iterable[tuple[str, str, str, datetime]]
+    ) -> list[tuple[str, StoredEvent]]:
+        """What came for campaigns, or was told of their contacts, since each was over, in order of arrival.
+
+        Given (tenant, campaign, contact, since when), returns each event with the campaign it is about. An event of
+        a contact is found, too, where it had reached the campaign.
+        """
+        events, given = self._table.c, self._over.c
+        is_since = and_(events.tenant_id == given.tenant_id, events.received_at >= given.since)
+        is_own = and_(is_since, events.campaign_id == given.campaign_id, events.outcome == _IGNORED)
+        is_of_contact = and_(is_since, events.contact_id.is_not(None), events.contact_id == given.contact_id)
+        columns = [given.campaign_id.label("about"), *(events[column] for column in _COLUMNS)]
+        parts = [look_up(self._over, self._table, columns, where) for where in (is_own, is_of_contact)]
+        found = union_all(*parts).subquery()
+        statement = select(found).order_by(found.c.received_at, found.c.event_id)
+        rows: Any = transaction.connection.execute(statement, self._over.bind(sorted(campaigns)))
+        return [(row[0], StoredEvent(*row[1:])) for row in rows]
 
     def still_waiting(self, transaction: Transaction, keys: Iterable[Key]) -> dict[Key, datetime]:
         """Which of these events nobody could place yet, and when each occurred."""

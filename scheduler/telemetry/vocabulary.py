@@ -36,6 +36,9 @@ EVENTS: Final = {
     "campaign.enrol_ignored": LogEvent(logging.WARNING, "the campaign exists with another plan or contact; unchanged"),
     "campaign.transitioned": LogEvent(logging.DEBUG, "a campaign left a visit"),
     "campaign.finished": LogEvent(logging.DEBUG, "a campaign ended; everything pending for it was canceled"),
+    "campaign.reopened": LogEvent(
+        logging.INFO, "a campaign that ended in error goes on: its failed send is tried again"
+    ),
     "campaign.paused": LogEvent(logging.INFO, "a campaign was paused"),
     "campaign.resumed": LogEvent(logging.INFO, "a campaign goes on"),
     "tenant.paused": LogEvent(logging.INFO, "a tenant was paused"),

@@ -13,6 +13,7 @@ from scheduler import Outcome, ScheduledAction, Settings, TimeoutScheduler
 from scheduler.domain.bulk import BulkFilter, BulkProgress, Verb
 from scheduler.service import bulk
 from scheduler.service.bulk import BulkChanges
+from scheduler.service.reopening import Reopening
 from scheduler.store.bulk_actions import BulkActions
 from tests.integration.conftest import OpenScheduler
 from tests.support.scheduling import LONG_AGO, are_completed, execute, make_jobs, query
@@ -40,8 +41,13 @@ def fail_all(open_scheduler: OpenScheduler, url: str) -> None:
 
 
 def do(scheduler: TimeoutScheduler, verb: Verb, wanted: BulkFilter = ACME, piece: int = 1000) -> BulkProgress:
-    *_, last = [BulkProgress(), *BulkChanges(scheduler.stores, verb, wanted).run("ada", "because", piece)]
+    *_, last = [BulkProgress(), *changes_of(scheduler, verb, wanted).run("ada", "because", piece)]
     return last
+
+
+def changes_of(scheduler: TimeoutScheduler, verb: Verb, wanted: BulkFilter = ACME) -> BulkChanges:
+    reopening = Reopening(scheduler.stores, scheduler.settings, scheduler.metrics)
+    return BulkChanges(scheduler.stores, verb, wanted, reopening)
 
 
 def test_all_in_error_are_retried_piece_by_piece_and_fire_once(
@@ -51,7 +57,7 @@ def test_all_in_error_are_retried_piece_by_piece_and_fire_once(
     jobs = make_jobs(25, scheduled_at=LONG_AGO)
     scheduler.schedule_many(jobs)
     fail_all(open_scheduler, database_url)
-    changes = BulkChanges(scheduler.stores, Verb.RETRY, ACME)
+    changes = changes_of(scheduler, Verb.RETRY)
     assert (changes.preview().matched, len(changes.preview().sample)) == (25, 10)
 
     progress = list(changes.run("ada", None, piece=10))
@@ -94,7 +100,7 @@ def test_a_visit_that_was_left_is_refused_and_counted(stage: Stage) -> None:
         values = "SET status = 'error', finished_at = created_at"
         own.connection.execute(text(f"UPDATE scheduled_actions {values}"))
     stage.event("opened", campaign="c-1")
-    changes = BulkChanges(stage.ts.stores, Verb.RETRY, ACME)
+    changes = changes_of(stage.ts, Verb.RETRY)
     assert (changes.preview().matched, changes.preview().left) == (3, 1)
 
     assert do(stage.ts, Verb.RETRY, piece=2) == BulkProgress(done=2, left=1)
@@ -108,7 +114,7 @@ def test_unfinished_actions_are_canceled_and_what_comes_later_is_not(
 ) -> None:
     scheduler = open_scheduler(database_url)
     scheduler.schedule_many(make_jobs(5, scheduled_at=LONG_AGO))
-    pieces = BulkChanges(scheduler.stores, Verb.CANCEL, ACME).run("ada", "a wrong plan", piece=3)
+    pieces = changes_of(scheduler, Verb.CANCEL).run("ada", "a wrong plan", piece=3)
     assert next(pieces) == BulkProgress(done=3)
     scheduler.schedule_many(make_jobs(7, scheduled_at=LONG_AGO))
 
@@ -121,7 +127,7 @@ def test_unfinished_actions_are_canceled_and_what_comes_later_is_not(
 def test_one_that_is_given_up_has_done_what_it_says(database_url: str, open_scheduler: OpenScheduler) -> None:
     scheduler = open_scheduler(database_url)
     scheduler.schedule_many(make_jobs(5, scheduled_at=LONG_AGO))
-    pieces = BulkChanges(scheduler.stores, Verb.CANCEL, ACME).run("ada", None, piece=2)
+    pieces = changes_of(scheduler, Verb.CANCEL).run("ada", None, piece=2)
     next(pieces)
 
     pieces.close()

@@ -149,8 +149,23 @@ def test_retry_reopens_an_action_in_error(command: Command, database_url: str) -
     assert command("actions", "show", job_id, "--json").document["status"] == "pending"
 
 
+def test_retry_of_a_send_takes_its_campaign_with_it(command: Command, database_url: str) -> None:
+    job_id = fail_a_send(database_url)
+    assert command("campaigns", "show", "--tenant", "acme", "--campaign", "c-1", "--json").document["status"] == "error"
+
+    answer = command("actions", "retry", job_id)
+
+    assert answer.out == f"retried: {job_id}\n"
+    assert (
+        command("campaigns", "show", "--tenant", "acme", "--campaign", "c-1", "--json").document["status"] == "active"
+    )
+
+
 def test_retry_of_a_visit_that_was_left_fails(on_sqlite: Command, sqlite_url: str) -> None:
     job_id = fail_a_send(sqlite_url)
+    on_sqlite("campaigns", "stop", "--tenant", "acme", "--campaign", "c-1")
+    with TimeoutScheduler(sqlite_url) as timeout_scheduler:
+        enrol(timeout_scheduler, restart=True)
 
     answer = on_sqlite("actions", "retry", job_id)
 
