@@ -165,11 +165,14 @@ class Campaign:
     def lets_retry(self, action_type: str, node_visit: int) -> bool:
         """Whether an action in error of that visit may be tried again.
 
-        Not one of a visit that was left, nor of a campaign that is over, unless it is the send whose failure ended it.
+        Not one of a visit that was left, nor of a campaign that is over, unless it is the send whose failure ended it;
+        nor a send that somebody has confirmed since.
         """
         if node_visit != self.node_visit:
             return False
-        return not self.is_finished or (self.status == CampaignStatus.ERROR and action_type == ActionType.SEND)
+        if action_type == ActionType.SEND:
+            return self.awaits_mail and self.status not in (CampaignStatus.COMPLETED, CampaignStatus.STOPPED)
+        return not self.is_finished
 
     @property
     def is_finished(self) -> bool:

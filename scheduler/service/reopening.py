@@ -27,8 +27,8 @@ from scheduler.store.stores import Stores
 from scheduler.telemetry.log import emit_all
 from scheduler.telemetry.metrics import Metrics
 
-# An event's transaction may have begun before the one that ended its campaign, and have waited for it.
-_LONGEST_WAIT: Final = timedelta(minutes=5)
+# Between the clocks of who ended the campaign and who took an event of its contact.
+_SKEW: Final = timedelta(minutes=1)
 
 
 class Reopening:
@@ -54,7 +54,7 @@ class Reopening:
 
     def _take_missed(self, transaction: Transaction, campaigns: Sequence[Campaign]) -> None:
         over = [
-            (*one.key, one.contact_id, one.completed_at - _LONGEST_WAIT)
+            (*one.key, one.first_visit, one.contact_id, one.completed_at - _SKEW)
             for one in campaigns
             if one.completed_at is not None
         ]

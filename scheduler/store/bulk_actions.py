@@ -73,7 +73,7 @@ class BulkActions:
             campaigns.status.in_(_ENDED),
             and_(campaigns.status == CampaignStatus.ERROR, actions.action_type != ActionType.SEND),
         )
-        is_left = or_(is_over, campaigns.node_visit != actions.node_visit)
+        is_left = or_(is_over, actions.sent_at.is_not(None), campaigns.node_visit != actions.node_visit)
         claims = actions.status == CLAIMED
         counts = self._select(wanted, func.count(), func.count().filter(is_left), func.count().filter(claims))
         counts = counts.select_from(self._table.outerjoin(self._campaigns, of_campaign))

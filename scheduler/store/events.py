@@ -69,9 +69,9 @@ class Events:
         self._outcomes = RowSource(name, {"tenant_id": Text, "event_id": Text, "outcome": Text})
         self._messages = RowSource(name, {"tenant_id": Text, "message_id": Text})
         self._keys = RowSource(name, {"tenant_id": Text, "event_id": Text})
-        self._campaigns = RowSource(name, {"tenant_id": Text, "campaign_id": Text})
-        over = dict.fromkeys(("tenant_id", "campaign_id", "contact_id"), Text)
-        self._over = RowSource(name, {**over, "since": Instant})
+        campaign = {"tenant_id": Text, "campaign_id": Text}
+        self._campaigns = RowSource(name, campaign)
+        self._over = RowSource(name, {**campaign, "first_visit": Integer, "contact_id": Text, "since": Instant})
         self._placed = RowSource(
             name,
             {**dict.fromkeys(("tenant_id", "event_id", "campaign_id", "node_id"), Text), "node_visit": Integer},
@@ -109,17 +109,19 @@ class Events:
         return [StoredEvent(*row) for row in rows]
 
     def missed(
-        self, transaction: Transaction, campaigns: Iterable[tuple[str, str, str, datetime]]
+        self, transaction: Transaction, campaigns: Iterable[tuple[str, str, int, str, datetime]]
     ) -> list[tuple[str, StoredEvent]]:
-        """What came for campaigns, or was told of their contacts, since each was over, in order of arrival.
+        """What came for campaigns once they were over, or was told of their contacts since, in order of arrival.
 
-        Given (tenant, campaign, contact, since when), returns each event with the campaign it is about. An event of
-        a contact is found, too, where it had reached the campaign.
+        Given (tenant, campaign, the first visit of its last start, contact, since when), returns each event with the
+        campaign it is about. One of a contact is found, too, where it had reached the campaign.
         """
         events, given = self._table.c, self._over.c
-        is_since = and_(events.tenant_id == given.tenant_id, events.received_at >= given.since)
-        is_own = and_(is_since, events.campaign_id == given.campaign_id, events.outcome == _IGNORED)
-        is_of_contact = and_(is_since, events.contact_id.is_not(None), events.contact_id == given.contact_id)
+        of_tenant = events.tenant_id == given.tenant_id
+        is_ignored = and_(events.outcome == _IGNORED, events.node_visit >= given.first_visit)
+        is_own = and_(of_tenant, events.campaign_id == given.campaign_id, is_ignored)
+        of_contact = and_(of_tenant, events.contact_id.is_not(None), events.contact_id == given.contact_id)
+        is_of_contact = and_(of_contact, events.received_at >= given.since)
         columns = [given.campaign_id.label("about"), *(events[column] for column in _COLUMNS)]
         parts = [look_up(self._over, self._table, columns, where) for where in (is_own, is_of_contact)]
         found = union_all(*parts).subquery()

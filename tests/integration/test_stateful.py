@@ -332,8 +332,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
     ) -> None:
         sent = [] if of_mail is None else [row for row in self.model.rows.values() if row.owner == key and row.message]
         mail = sent[(of_mail or 0) % len(sent)] if sent else None
-        if number is None and (mail is not None or self.process.mortal.is_doomed):
-            number = 3
+        is_in_error = key in self.model.walks and self.model.walks[key].status == "error"
+        if number is None and (mail is not None or is_in_error or self.process.mortal.is_doomed):
+            number = 3  # what comes at one instant is taken in the order of its ids once the campaign goes on
         event_id = None if number is None else f"{event} {key[1]} {number}"
         occurred_at = None if offset is None else self.model.now + offset
         result = self._call(
@@ -475,6 +476,34 @@ class StoreAgainstModel(RuleBasedStateMachine):
         elif row.owner in self.model.walks:
             self._call(lambda ts: ts.campaigns.stop(*row.owner))
             self.model.stop(row.owner)
+
+    @precondition(lambda self: self._failed())
+    @step(place=PLACES)
+    def retry(self, place: int) -> None:
+        """A send that failed for good is tried again, where that makes sense."""
+        keys = self._failed()
+        self._retry(keys[place % len(keys)])
+
+    @precondition(lambda self: self._unsent())
+    @step(place=PLACES, meanwhile=st.lists(REACTIONS, max_size=2), length=STEPS_OF_TIME)
+    def fail_and_retry(self, place: int, meanwhile: list[Reaction | None], length: timedelta) -> None:
+        """A mail that waits can't go out, something happens, and it is tried again."""
+        keys = self._unsent()
+        key = keys[place % len(keys)]
+        self._fail(key, None)
+        for reaction in filter(None, meanwhile):
+            self.react(*reaction)
+        self.let_time_pass(length)
+        self._retry(key)
+
+    def _retry(self, key: str) -> None:
+        self._expect(self._call(lambda ts: ts.retry(key)), self.model.retry(key), if_died=False)
+
+    def _unsent(self) -> list[str]:
+        return sorted(key for key, row in self.model.rows.items() if row.kind == "send" and row.is_unfinished)
+
+    def _failed(self) -> list[str]:
+        return sorted(key for key, row in self.model.rows.items() if row.status == "error")
 
     # What must be true after each step
 

@@ -48,6 +48,8 @@ class Walk:
     used: set[tuple[str, str, datetime]] = field(default_factory=set)
     fired: set[str] = field(default_factory=set)
     history: list[tuple[int, str | None, str, str, datetime]] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    missed: list[tuple[datetime, Key, str, datetime, int | None]] = field(default_factory=list)
 
     @property
     def is_finished(self) -> bool:
@@ -199,6 +201,7 @@ class Model:
         if walk.status == "paused":
             self.pauses.pop(key, None)
         walk.status = status
+        walk.ended = [row.key for row in self.of_campaign(key)] if why == "campaign ended" else []
         self._cancel(key, why)
 
     def _cancel(self, key: Key, why: str, *, last_visit: int | None = None) -> int:
@@ -347,6 +350,11 @@ class Model:
         if walk is None:
             self.events[name] = (event, at, "unknown_campaign")
             return "unknown_campaign"
+        if walk.is_finished and about >= walk.first_visit:
+            walk.missed.append((self.now, name, event, at, mail))
+        return self._happen(key, walk, name, event, at, mail)
+
+    def _happen(self, key: Key, walk: Walk, name: Key, event: str, at: datetime, mail: int | None) -> str:
         outcome = self._take(key, walk, event, at, mail)
         self.events[name] = (event, at, outcome)
         if event == "unsubscribed":
@@ -499,6 +507,22 @@ class Model:
         if row.status not in ("pending", "paused"):
             return False
         row.run_at = row.deadline = at
+        return True
+
+    def retry(self, job_id: str) -> bool:
+        """A send in error is tried again, unless its visit was left or its mail went out; its campaign goes on."""
+        row, walk = self.rows[job_id], self.walks[self.rows[job_id].owner]
+        is_over = walk.status in ("completed", "stopped") or row.visit != walk.visit
+        if row.status != "error" or is_over or not walk.awaits_mail:
+            return False
+        row.status, row.outcome, row.attempts, row.run_at = "pending", None, 0, self.now
+        if walk.status == "error":
+            walk.status = "active"
+            for key in walk.ended:
+                self.rows[key].status, self.rows[key].outcome = "pending", None
+            missed, walk.missed = sorted(walk.missed), []
+            for _, name, event, at, mail in missed:
+                self._happen(row.owner, walk, name, event, at, mail)
         return True
 
     def cancel(self, job_id: str, why: str) -> bool:
