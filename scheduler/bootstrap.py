@@ -27,6 +27,7 @@ def run_daemon(settings: Settings, reread: Reread, *, upgrades: bool = False) ->
     Only this configures the process: logging, Sentry, signals. Raises SchemaOutdatedError, AlreadyRunningError and
     InvalidInputError before anything is fired; a database that is away is waited for.
     """
+    require_token(settings.http_host, _http_token(settings))
     _configure(settings)
     with reporting(settings):
         return _run(settings, reread, upgrades=upgrades)
@@ -54,8 +55,7 @@ def _configure(settings: Settings) -> None:
 
 def _serve(daemon: Daemon, timeout_scheduler: TimeoutScheduler, settings: Settings) -> WebServer | None:
     """Health and metrics; a port that is taken is said, and doesn't keep timeouts from firing."""
-    token = None if settings.http_token is None else settings.http_token.get_secret_value()
-    require_token(settings.http_host, token)
+    token = _http_token(settings)
     health = Health(daemon.why_not_alive, daemon.why_not_ready, timeout_scheduler.metrics.registry)
     try:
         server = WebServer(create_application(health, token), settings.http_host, settings.http_port)
@@ -65,6 +65,10 @@ def _serve(daemon: Daemon, timeout_scheduler: TimeoutScheduler, settings: Settin
     server.start()
     emit("http.listening", host=settings.http_host, port=server.port)
     return server
+
+
+def _http_token(settings: Settings) -> str | None:
+    return None if settings.http_token is None else settings.http_token.get_secret_value()
 
 
 def _introduce(timeout_scheduler: TimeoutScheduler, settings: Settings) -> None:

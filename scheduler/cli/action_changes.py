@@ -15,7 +15,7 @@ from scheduler.cli.options import ActorOption, JsonFlag, OptionalCampaign, Optio
 from scheduler.cli.output import write_json, write_line, write_message, write_table
 from scheduler.cli.session import opened
 from scheduler.cli.texts import require_text, who_does_it
-from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction, require_id
+from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction, require_id, tenant_of
 from scheduler.domain.bulk import BulkFilter, BulkPreview, BulkProgress, Verb
 from scheduler.domain.errors import InvalidInputError
 from scheduler.domain.timing import parse_duration, parse_instant
@@ -24,7 +24,7 @@ from scheduler.service.bulk import BulkChanges
 from scheduler.service.reopening import Reopening
 
 COLUMNS: Final = ("run_at", "status", "outcome", "attempts", "dedupe_key")
-_DONE: Final = {Verb.RETRY: "retried", Verb.CANCEL: "canceled"}
+_DONE: Final = {Verb.RETRY: "retried", Verb.CANCEL: "canceled", Verb.GIVE_UP: "given up"}
 
 OneJob = Annotated[
     str | None,
@@ -64,6 +64,9 @@ ScheduledSince = Annotated[
     ),
 ]
 AllFlag = Annotated[bool, typer.Option("--all", help="Of every tenant.")]
+InErrorFlag = Annotated[
+    bool, typer.Option("--in-error", help="Those in error instead, to give them up: nobody will retry them.")
+]
 DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Only count them, and show the first.")]
 ReasonOption = Annotated[
     str | None,
@@ -84,19 +87,27 @@ def cancel(
     reason: ReasonOption = None,
     actor: ActorOption = None,
     *,
+    in_error: InErrorFlag = False,
     everything: AllFlag = False,
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Cancel unfinished actions: one, or all that the options describe. Campaigns go on, and may wait for ever."""
+    """Cancel unfinished actions: one, or all that the options describe. Campaigns go on, and may wait for ever.
+
+    With --in-error those that failed for good: their campaigns stay as they are.
+    """
     who, why = who_does_it(actor), require_text("--reason", reason)
     given = {"tenant": tenant, "campaign": campaign, "node": node, "event": event, "type": action_type}
     given |= {"error": error, "since": since}
     _require_one_or_many(job_id, given, everything=everything, dry_run=dry_run)
     with opened(context) as timeout_scheduler:
         if job_id is None:
-            changes = _changes(timeout_scheduler, Verb.CANCEL, given)
-            _do(changes, Verb.CANCEL, who, why, dry_run=dry_run, as_json=as_json)
+            verb = Verb.GIVE_UP if in_error else Verb.CANCEL
+            changes = _changes(timeout_scheduler, verb, given)
+            _do(changes, verb, who, why, dry_run=dry_run, as_json=as_json)
+            return
+        if in_error:
+            _give_up(timeout_scheduler, job_id, who, why, as_json=as_json)
             return
         is_done = timeout_scheduler.cancel(job_id, why, actor=who)
         action = timeout_scheduler.find(job_id)
@@ -138,6 +149,14 @@ def retry(
 def _changes(timeout_scheduler: TimeoutScheduler, verb: Verb, given: dict[str, str | None]) -> BulkChanges:
     reopening = Reopening(timeout_scheduler.stores, timeout_scheduler.settings, timeout_scheduler.metrics)
     return BulkChanges(timeout_scheduler.stores, verb, _filter(timeout_scheduler, given), reopening)
+
+
+def _give_up(timeout_scheduler: TimeoutScheduler, job_id: str, who: str, why: str | None, *, as_json: bool) -> None:
+    wanted = BulkFilter(tenant_id=tenant_of(job_id), dedupe_key=job_id)
+    reopening = Reopening(timeout_scheduler.stores, timeout_scheduler.settings, timeout_scheduler.metrics)
+    changes = BulkChanges(timeout_scheduler.stores, Verb.GIVE_UP, wanted, reopening)
+    is_done = any(progress.done for progress in changes.run(who, why))
+    _tell("given up", is_done, job_id, timeout_scheduler.find(job_id), as_json=as_json)
 
 
 def unknown(job_id: str) -> typer.Exit:
@@ -214,7 +233,7 @@ def _show(preview: BulkPreview, verb: Verb, *, as_json: bool) -> None:
 
 def _tell_all(verb: Verb, progress: BulkProgress, *, as_json: bool) -> None:
     if as_json:
-        write_json({_DONE[verb]: progress.done, "left": progress.left, "busy": progress.busy})
+        write_json({_DONE[verb].replace(" ", "_"): progress.done, "left": progress.left, "busy": progress.busy})
         return
     write_line(f"{_DONE[verb]}: {progress.done}")
     if progress.left:

@@ -18,7 +18,7 @@ from scheduler.cli.failures import FAILED, explain, naming_options
 from scheduler.cli.finding import Finding, Verdict
 from scheduler.cli.options import JsonFlag
 from scheduler.cli.output import write_json, write_line
-from scheduler.cli.server_checks import check_sentry, check_web
+from scheduler.cli.server_checks import check_file, check_sentry, check_web
 from scheduler.cli.session import settings_of, without_imports
 from scheduler.domain.errors import SchedulerError
 from scheduler.settings import Settings
@@ -64,6 +64,10 @@ def _database_findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", Verdict.WARNING, "none is configured; an SQLite file is used", remedy)
     try:
         with naming_options():
+            missing = check_file(settings)
+            if missing is not None:
+                yield missing
+                return
             opened = open_scheduler(without_imports(settings))
     except SchedulerError as error:
         yield Finding("database", Verdict.FAILED, explain(error)[0], "correct SCHEDULER_DATABASE_URL")

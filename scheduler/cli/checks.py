@@ -37,10 +37,14 @@ def check_database(timeout_scheduler: TimeoutScheduler, settings: Settings) -> I
     """Whether the database answers, is one to fire on, and has the schema this program needs, and the time."""
     database = timeout_scheduler.database
     shown = database.engine.url.render_as_string(hide_password=True)
+    folder = None if database.is_postgresql else check_folder(timeout_scheduler)
+    if folder is not None and folder.verdict == Verdict.FAILED:
+        yield folder
+        return
     try:
         version = current_version(database)
     except SchedulerError as error:
-        remedy = "start it, or correct SCHEDULER_DATABASE_URL"
+        remedy = "see that it runs and takes this user, or correct SCHEDULER_DATABASE_URL"
         yield Finding("database", Verdict.FAILED, f"{shown}: {error}", remedy)
         return
     yield Finding("database", Verdict.OK, shown)
@@ -52,8 +56,8 @@ def check_database(timeout_scheduler: TimeoutScheduler, settings: Settings) -> I
     yield Finding("schema", Verdict.OK, f"version {version}")
     if database.is_postgresql:
         yield from check_server(timeout_scheduler, settings)
-    else:
-        yield from filter(None, [check_folder(timeout_scheduler)])
+    elif folder is not None:
+        yield folder
     if settings.send_handler == "log":
         yield from _check_sends(timeout_scheduler)
     yield _check_clock(timeout_scheduler)

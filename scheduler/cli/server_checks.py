@@ -16,6 +16,7 @@ from scheduler.cli.finding import Finding, Verdict
 from scheduler.domain.errors import InvalidInputError
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
 from scheduler.settings import Settings
+from scheduler.store.engine import default_database_url, sqlite_file
 from scheduler.store.fitness import ServerState, server_state
 from scheduler.telemetry.dsn import require_dsn
 
@@ -66,6 +67,19 @@ def _faults(state: ServerState, connections: int) -> Iterator[Finding]:
         detail = f"it takes {room} connections of all, and one daemon may need {connections}"
         remedy = "raise max_connections, or lower SCHEDULER_WORKERS and SCHEDULER_SEND_WORKERS"
         yield Finding("server", Verdict.FAILED, detail, remedy)
+
+
+def check_file(settings: Settings) -> Finding | None:
+    """An SQLite file that isn't there yet: to look into it would make it."""
+    url = settings.database_url
+    file = sqlite_file(default_database_url() if url is None else url.get_secret_value())
+    if file is None or file.exists():
+        return None
+    nearest = next(folder for folder in file.parents if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        detail = f"{file} isn't there, and can't be made: {nearest} isn't a folder that is writable for this user"
+        return Finding("folder", Verdict.FAILED, detail, "make it so, or correct SCHEDULER_DATABASE_URL")
+    return Finding("schema", Verdict.FAILED, f"{file} isn't there yet", "run `timeout-scheduler db upgrade`")
 
 
 def check_folder(timeout_scheduler: TimeoutScheduler) -> Finding | None:

@@ -1,4 +1,4 @@
-"""Many actions retried or canceled by hand, as values: which of them, and what came of it."""
+"""Many actions retried, canceled or given up by hand, as values: which of them, and what came of it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ class Verb(StrEnum):
 
     RETRY = "action.retried"
     CANCEL = "action.canceled"
+    GIVE_UP = "action.given_up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkFilter:
     """Which actions: all that is given has to hold.
 
-    `error` is a part of what the last failed attempt said. `since` is when they were given up (to retry), or scheduled
-    (to cancel); `until` is when the work began: what comes later is left alone.
+    `error` is a part of what the last failed attempt said. `since` is when they failed for good (to retry, or to give
+    up), or were scheduled (to cancel); `until` is when the work began: what comes later is left alone.
     """
 
     tenant_id: str | None = None
@@ -30,13 +31,14 @@ class BulkFilter:
     node_id: str | None = None
     event_type: str | None = None
     action_type: str | None = None
+    dedupe_key: str | None = None
     error: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
     def document(self) -> dict[str, Any]:
         """What was given, for the record."""
-        names = ("tenant_id", "campaign_id", "node_id", "event_type", "action_type", "error")
+        names = ("tenant_id", "campaign_id", "node_id", "event_type", "action_type", "dedupe_key", "error")
         given = {name: getattr(self, name) for name in names}
         given["since"] = None if self.since is None else self.since.isoformat()
         return {name: value for name, value in given.items() if value is not None}

@@ -16,6 +16,7 @@ SENT: Final = "sent"
 FAILED: Final = "failed"
 # Of a canceled action for which nobody gave a reason.
 CANCELED_BY_HAND: Final = "canceled by hand"
+GIVEN_UP_BY_HAND: Final = "given up by hand"
 
 PAUSED: Final = "paused"
 DEFERRED: Final = "deferred"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -30,6 +30,23 @@ class SendRequest:
     variables: Mapping[str, Any] = field(default_factory=dict)
     planned_at: datetime
     attempt: int = 1
+
+    @property
+    def personal_texts(self) -> tuple[str, ...]:
+        """What it says of the contact, for whoever has to keep that out of a text: address and variables."""
+        return tuple(_texts([self.address, *self.variables.values()]))
+
+
+def _texts(values: Iterable[object]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _texts(value.values())
+        elif isinstance(value, (list, tuple)):
+            yield from _texts(value)
+        elif value is not None and not isinstance(value, bool):
+            yield str(value)
 
 
 @dataclass(frozen=True, slots=True)

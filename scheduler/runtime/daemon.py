@@ -137,7 +137,7 @@ class Daemon:
 
     def _start(self) -> bool:
         """Start firing; False when told to stop while the database was still away."""
-        delay = _FIRST_RETRY
+        delay, told = _FIRST_RETRY, ""
         while not self._is_stopping:
             try:
                 if self._upgrades:
@@ -145,7 +145,9 @@ class Daemon:
                 require_rights_of_daemon(self._scheduler.database)
                 self._scheduler.start()
             except DatabaseUnavailableError as error:
-                emit("database.unavailable", error=str(error))
+                if str(error) != told:
+                    told = str(error)
+                    emit("database.unavailable", error=told)
                 notify("STATUS=waiting for the database")
                 if self._heard(delay) == signal.SIGHUP:
                     self._reread()

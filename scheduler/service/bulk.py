@@ -1,4 +1,4 @@
-"""Many actions retried or canceled by hand, beside daemons that fire: piece by piece, each a short transaction.
+"""Many actions retried, canceled or given up, beside daemons that fire: piece by piece, each a short transaction.
 
 What was done when it is cut short stays done, and beginning again goes on with the rest: what is changed already is no
 longer found. Campaigns are locked first, in key order, as everywhere; those that somebody holds are waited for a
@@ -17,7 +17,7 @@ from uuid import uuid4
 from scheduler.domain.bulk import BulkFilter, BulkPreview, BulkProgress, Found, Verb
 from scheduler.domain.campaign import Campaign
 from scheduler.domain.errors import DatabaseUnavailableError
-from scheduler.domain.outcome import CANCELED_BY_HAND
+from scheduler.domain.outcome import CANCELED_BY_HAND, GIVEN_UP_BY_HAND
 from scheduler.service.reopening import Reopening
 from scheduler.store.bulk_actions import BulkActions
 from scheduler.store.database import Transaction
@@ -29,6 +29,7 @@ PIECE: Final = 1000
 SAMPLE: Final = 10
 _PIECES_READ: Final = 50
 _PATIENCE: Final = timedelta(seconds=5)
+_NO_REASON: Final = {Verb.RETRY: None, Verb.CANCEL: CANCELED_BY_HAND, Verb.GIVE_UP: GIVEN_UP_BY_HAND}
 
 Key = tuple[str, str]
 
@@ -115,7 +116,7 @@ class BulkChanges:
         left = [one for one in found if self._verb == Verb.RETRY and _is_left(one, campaigns.get(one.campaign_key))]
         over = {one.key for one in left}
         keys = [one.key for one in found if one.key not in over]
-        done = self._statements.change(transaction, keys, record.reason or CANCELED_BY_HAND) if keys else set()
+        done = self._statements.change(transaction, keys, record.reason or _NO_REASON[self._verb]) if keys else set()
         if done:
             record.begin(transaction)
         if self._verb == Verb.RETRY:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scheduler.domain import machine
 from scheduler.domain.action import ActionStatus, ScheduledAction
 from scheduler.domain.campaign import Campaign
@@ -28,9 +30,16 @@ class FailedSends:
         self._failures = Failures(settings, metrics)
 
     def record(
-        self, transaction: Transaction, owner: str, action: ScheduledAction, error: Exception, *, may_wait: bool = True
+        self,
+        transaction: Transaction,
+        owner: str,
+        action: ScheduledAction,
+        error: Exception,
+        personal: Sequence[str] = (),
+        *,
+        may_wait: bool = True,
     ) -> Ended:
-        """What follows an attempt of `owner` that raised `error`.
+        """What follows an attempt of `owner` that raised `error`, whose text may repeat what is `personal`.
 
         Without `may_wait` a campaign that somebody holds isn't waited for: the send is due again in a moment. Where
         campaign or plan can't be read, the send ends all the same.
@@ -38,24 +47,38 @@ class FailedSends:
         if not self._is_last(action, error):
             delay = error.after if isinstance(error, RetryLater) else None
             returned = self._failures.after_attempt(action, error, transaction.now, delay)
-            return self._return(transaction, owner, returned, error)
+            return self._return(transaction, owner, returned, error, personal)
         try:
             with transaction.all_or_nothing():
-                return self._end(transaction, owner, action, error, may_wait=may_wait)
+                return self._end(transaction, owner, action, error, personal, may_wait=may_wait)
         except Exception as unreadable:
             if is_transient(unreadable):
                 raise
-        return self.park(transaction, owner, action, error)
+        return self.park(transaction, owner, action, error, personal)
 
-    def park(self, transaction: Transaction, owner: str, action: ScheduledAction, error: Exception) -> Ended:
+    def park(
+        self,
+        transaction: Transaction,
+        owner: str,
+        action: ScheduledAction,
+        error: Exception,
+        personal: Sequence[str] = (),
+    ) -> Ended:
         """The end of the send alone, as `error`; its campaign isn't told."""
-        return self._return(transaction, owner, self._failures.at_once(action, error), error)
+        return self._return(transaction, owner, self._failures.at_once(action, error), error, personal)
 
     def _is_last(self, action: ScheduledAction, error: Exception) -> bool:
         return isinstance(error, PermanentSendError) or self._failures.is_last(action)
 
     def _end(
-        self, transaction: Transaction, owner: str, action: ScheduledAction, error: Exception, *, may_wait: bool
+        self,
+        transaction: Transaction,
+        owner: str,
+        action: ScheduledAction,
+        error: Exception,
+        personal: Sequence[str],
+        *,
+        may_wait: bool,
     ) -> Ended:
         campaigns = self._stores.campaigns
         lock = campaigns.lock if may_wait else campaigns.lock_free
@@ -68,7 +91,7 @@ class FailedSends:
         held = self._stores.settlements.give_back(transaction, owner, [returned])
         if held and campaign is not None:
             self._end_visit(transaction, action, campaign)
-        return self._told(transaction, returned, error, is_held=bool(held))
+        return self._told(transaction, returned, error, personal, is_held=bool(held))
 
     def _end_visit(self, transaction: Transaction, action: ScheduledAction, campaign: Campaign) -> None:
         plan_key = (campaign.tenant_id, campaign.plan_hash)
@@ -79,13 +102,17 @@ class FailedSends:
         decision = machine.transition(plan, campaign, event, transaction.now)
         self._writer.write(transaction, [Decided(campaign, decision, action.dedupe_key)])
 
-    def _return(self, transaction: Transaction, owner: str, returned: Return, error: Exception) -> Ended:
+    def _return(
+        self, transaction: Transaction, owner: str, returned: Return, error: Exception, personal: Sequence[str]
+    ) -> Ended:
         held = self._stores.settlements.give_back(transaction, owner, [returned])
-        return self._told(transaction, returned, error, is_held=bool(held))
+        return self._told(transaction, returned, error, personal, is_held=bool(held))
 
-    def _told(self, transaction: Transaction, returned: Return, error: Exception, *, is_held: bool) -> Ended:
+    def _told(
+        self, transaction: Transaction, returned: Return, error: Exception, personal: Sequence[str], *, is_held: bool
+    ) -> Ended:
         if is_held:
-            transaction.on_commit(lambda: self._failures.tell(returned, error, _reason(error)))
+            transaction.on_commit(lambda: self._failures.tell(returned, error, _reason(error), personal))
         is_final = is_held and returned.status == ActionStatus.ERROR
         return Ended(returned.action, error=error, is_final=is_final)
 

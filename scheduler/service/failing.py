@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,6 +14,7 @@ from scheduler.store.errors import describe
 from scheduler.store.settlements import Return
 from scheduler.telemetry.log import emit
 from scheduler.telemetry.metrics import Metrics
+from scheduler.telemetry.scrubbing import Scrubber
 from scheduler.telemetry.sentry import report
 
 _LONGEST_ERROR: Final = 1000
@@ -46,8 +48,11 @@ class Failures:
         """The end as `error`, without another attempt."""
         return Return(action, ActionStatus.ERROR, action.run_at, action.attempts + 1, text_of(error))
 
-    def tell(self, returned: Return, error: BaseException, reason: str) -> None:
-        """Count and log one failed attempt; report it when it was the last. Call it after the transaction."""
+    def tell(self, returned: Return, error: BaseException, reason: str, personal: Iterable[str] = ()) -> None:
+        """Count and log one failed attempt; report it when it was the last. Call it after the transaction.
+
+        What is `personal` isn't logged, as far as it is four letters long.
+        """
         action = returned.action
         self._metrics.failed(action.action_type, reason)
         facts = {
@@ -59,12 +64,13 @@ class Failures:
             "event_type": action.event_type,
             "attempt": returned.attempts,
         }
+        told = Scrubber(personal).text(returned.last_error or "")
         if returned.status == ActionStatus.ERROR:
-            emit("action.failed", **facts, error=returned.last_error)
+            emit("action.failed", **facts, error=told)
             self._metrics.ended(action.action_type, action.event_type, "failed")
             report(error, facts)
         else:
-            emit("action.retry_scheduled", **facts, error=returned.last_error, run_at=returned.run_at.isoformat())
+            emit("action.retry_scheduled", **facts, error=told, run_at=returned.run_at.isoformat())
 
 
 def text_of(error: BaseException) -> str:

@@ -36,11 +36,12 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One send that was tried: with a result, or an error."""
+    """One send that was tried: with a result, or an error, which may repeat what is `personal`."""
 
     action: ScheduledAction
     result: SendResult | None = None
     error: Exception | None = None
+    personal: tuple[str, ...] = ()
 
 
 class SendRecords:
@@ -94,9 +95,7 @@ class SendRecords:
         """
         sent = [(one.action, one.result) for one in attempts if one.result is not None]
         ended = self._confirm_apart(sent, may_wait=may_wait)
-        return ended + [
-            self._fail(one.action, one.error, may_wait=may_wait) for one in attempts if one.error is not None
-        ]
+        return ended + [self._fail(one, one.error, may_wait=may_wait) for one in attempts if one.error is not None]
 
     def record_rest(self) -> list[Ended]:
         """Record what was left, waiting for nobody; returns what needs no more recording.
@@ -177,10 +176,12 @@ class SendRecords:
         ended = [Ended(action, outcome.SENT, is_final=True) for action in done]
         return ended + [one for held in waiting for one in self._confirm_apart([held], may_wait=may_wait)]
 
-    def _fail(self, action: ScheduledAction, error: Exception, *, may_wait: bool) -> Ended:
+    def _fail(self, attempt: Attempt, error: Exception, *, may_wait: bool) -> Ended:
+        action, personal = attempt.action, attempt.personal
+
         def fail(transaction: Transaction) -> Ended:
             self._limit(transaction, may_wait=may_wait)
-            return self._failed.record(transaction, self._owner.id, action, error)
+            return self._failed.record(transaction, self._owner.id, action, error, personal)
 
         try:
             ended = self._stores.database.run(fail)

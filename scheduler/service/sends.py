@@ -139,7 +139,7 @@ class Sends:
         try:
             attempt = Attempt(action, result=_checked(self._handler(request)))
         except Exception as error:  # noqa: BLE001 - a user's handler
-            attempt = Attempt(action, error=error)
+            attempt = Attempt(action, error=error, personal=request.personal_texts)
         self._metrics.sent(time.perf_counter() - started)
         self._records.remember(attempt)
         return attempt

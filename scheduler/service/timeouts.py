@@ -44,16 +44,17 @@ class Timeouts:
         """Schedule one timeout; returns its job id. The same key again changes nothing, in whatever state it is."""
         if not isinstance(job, TimeoutJob):
             raise InvalidInputError("job", job, "give a TimeoutJob")
-        if connection is not None or self._database.is_told(job.scheduled_at) or not self._insert_alone(job):
+        row = _row(job)
+        if connection is not None or self._database.is_told(row.run_at) or not self._insert_alone(row):
             self._database.run(lambda transaction: self._insert(transaction, [job]), connection)
-        return job.dedupe_key
+        return row.dedupe_key
 
-    def _insert_alone(self, job: TimeoutJob) -> bool:
+    def _insert_alone(self, row: NewAction) -> bool:
         """Insert it by a statement of its own, unless its key exists."""
         with self._database.one_statement() as transaction:
-            is_new = bool(self._stores.actions.insert(transaction, [_row(job)]))
-        if is_new:
-            emit("action.scheduled", tenant_id=job.tenant_id, dedupe_key=job.dedupe_key)
+            is_new = bool(self._stores.actions.insert(transaction, [row]))
+        if is_new and is_logged("action.scheduled"):
+            emit("action.scheduled", tenant_id=row.tenant_id, dedupe_key=row.dedupe_key)
         return is_new
 
     def add(self, job: TimeoutJob, run_at: datetime | None) -> bool:

@@ -1,4 +1,4 @@
-"""Many actions retried or canceled by hand: found piece by piece through an index, changed by their keys.
+"""Many actions retried, canceled or given up by hand: found piece by piece through an index, changed by their keys.
 
 What is in error is walked through the index of errors, what is unfinished through that of unfinished ones: each piece
 begins behind the last one, so that all of it costs one walk, whatever is changed meanwhile.
@@ -35,6 +35,8 @@ class BulkActions:
         self._campaigns = database.tables.contact_campaigns
         self._columns = action_columns(database.tables)
         self._verb = verb
+        self._of_errors = verb in (Verb.RETRY, Verb.GIVE_UP)
+        before = (ERROR,) if self._of_errors else UNFINISHED
         self._keys = RowSource(database.dialect_name, {"tenant_id": Text, "dedupe_key": Text})
         actions, given = self._table.c, self._keys.c
         of_key = and_(actions.tenant_id == given.tenant_id, actions.dedupe_key == given.dedupe_key)
@@ -42,12 +44,10 @@ class BulkActions:
         if verb == Verb.RETRY:
             values: dict[str, Any] = {"status": PENDING, "attempts": 0, "outcome": None, "finished_at": None}
             values["run_at"] = _AT
-            self._change = self._change.where(still(actions.status, ERROR))
         else:
             values = {"status": CANCELED, "outcome": bindparam("reason", type_=Text), "finished_at": _AT}
             values["claimed_until"] = None
-            self._change = self._change.where(still(actions.status, *UNFINISHED))
-        self._change = self._change.values(updated_at=_AT, **values)
+        self._change = self._change.where(still(actions.status, *before)).values(updated_at=_AT, **values)
 
     def find(self, transaction: Transaction, wanted: BulkFilter, after: Cursor | None, most: int) -> list[Found]:
         """The next `most` of them behind `after`, which is what `cursor` says of the last one."""
@@ -83,35 +83,35 @@ class BulkActions:
         return BulkPreview(matched, left if self._verb == Verb.RETRY else 0, claimed, tuple(first))
 
     def change(self, transaction: Transaction, keys: Iterable[Key], reason: str | None) -> set[Key]:
-        """Retry or cancel those that still can be; returns which. Lock: their rows."""
+        """Retry, cancel or give up those that still can be; returns which. Lock: their rows."""
         parameters = {**self._keys.bind(sorted(keys)), "at": transaction.now}
-        if self._verb == Verb.CANCEL:
-            parameters["reason"] = reason
-        else:
+        if self._verb == Verb.RETRY:
             transaction.database.due_at(transaction, transaction.now)
+        else:
+            parameters["reason"] = reason
         return {(tenant, key) for tenant, key in transaction.connection.execute(self._change, parameters)}
 
     def _select(self, wanted: BulkFilter, *columns: Any) -> Select[Any]:
         actions = self._table.c
-        names = ("tenant_id", "campaign_id", "node_id", "event_type", "action_type")
+        names = ("tenant_id", "campaign_id", "node_id", "event_type", "action_type", "dedupe_key")
         given = {name: getattr(wanted, name) for name in names}
         where: list[ColumnElement[bool]] = [
             actions[name] == value for name, value in given.items() if value is not None
         ]
         if wanted.error is not None:
             where.append(actions.last_error.icontains(wanted.error, autoescape=True))
-        began = actions.finished_at if self._verb == Verb.RETRY else actions.created_at
+        began = actions.finished_at if self._of_errors else actions.created_at
         if wanted.since is not None:
             where.append(began >= bindparam(None, wanted.since, type_=Instant))
         if wanted.until is not None:
             where.append(began <= bindparam(None, wanted.until, type_=Instant))
-        is_meant = actions.status == ERROR if self._verb == Verb.RETRY else actions.status.in_(UNFINISHED)
+        is_meant = actions.status == ERROR if self._of_errors else actions.status.in_(UNFINISHED)
         return select(*columns).where(is_meant, *where)
 
     def _order(self, wanted: BulkFilter) -> list[ColumnElement[Any]]:
         """That of the index, without what is the same for all of them: else a planner expects next to nothing."""
         actions = self._table.c
-        if self._verb == Verb.RETRY:
+        if self._of_errors:
             order, given = [actions.tenant_id, actions.run_at], [wanted.tenant_id, None]
         else:
             order, given = [actions.tenant_id, actions.campaign_id], [wanted.tenant_id, wanted.campaign_id]

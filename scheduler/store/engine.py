@@ -71,6 +71,12 @@ def parse_database_url(database_url: str) -> URL:
     raise InvalidInputError("database_url", url.drivername, _REMEDY)
 
 
+def sqlite_file(database_url: str) -> Path | None:
+    """The file of an SQLite URL; None for another database. Nothing is opened or made."""
+    url = parse_database_url(database_url)
+    return Path(url.database or "").resolve() if url.get_backend_name() == "sqlite" else None
+
+
 def _parse_postgresql_url(url: URL) -> URL:
     if has_several_hosts(url) and "target_session_attrs" not in url.query:
         url = url.update_query_dict({"target_session_attrs": "read-write"})
@@ -185,7 +191,20 @@ def _create_sqlite_engine(url: URL) -> Engine:
         url, connect_args={"timeout": sqlite.BUSY_TIMEOUT_SECONDS, "check_same_thread": False}, hide_parameters=True
     )
     sqlite.configure(engine)
+    event.listen(engine, "do_connect", _open_sqlite)
     return engine
+
+
+def _open_sqlite(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
+    """SQLite says that it can't open its file, but neither which one nor why."""
+    try:
+        return dialect.connect(*arguments, **options)
+    except sqlite3.OperationalError as error:
+        file = Path(str(arguments[0])).resolve()
+        if os.access(file.parent, os.W_OK):
+            raise
+        hint = "isn't writable for this user" if file.parent.exists() else "isn't there"
+        raise sqlite3.OperationalError(f"{error}: {file}, whose folder {hint}") from error
 
 
 def _make_parent(file: Path) -> None:

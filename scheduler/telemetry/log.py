@@ -18,6 +18,7 @@ import structlog
 
 from scheduler.telemetry.journal import priorities_of
 from scheduler.telemetry.line_handler import LineHandler
+from scheduler.telemetry.scrubbing import Scrubber
 from scheduler.telemetry.vocabulary import EVENTS
 
 LOGGER_NAME: Final = "timeout_scheduler"
@@ -27,6 +28,9 @@ _NEXT_LINE: Final = '}, {"event": '
 
 _Line = dict[str, Any]
 Renderer = Callable[[Any, str, MutableMapping[str, Any]], Any]
+
+# The words of drivers, of mail servers and of the application's code.
+_SCRUBBER: Final = Scrubber()
 
 _logger = logging.getLogger(LOGGER_NAME)
 _logger.addHandler(logging.NullHandler())
@@ -43,7 +47,10 @@ class _Rendering:
 
 
 def emit(event: str, **fields: Any) -> None:
-    """Log one event of the vocabulary. Fields that are None are left out; none may hold contact data or a secret."""
+    """Log one event of the vocabulary. Fields that are None are left out; none may hold contact data or a secret.
+
+    What looks like one is taken out of `error`.
+    """
     emit_all(((event, fields),))
 
 
@@ -82,6 +89,8 @@ def _lines(told: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[int, _Li
         level, line = beginning[0], {**beginning[1], **fields}
         if None in fields.values():
             line = {name: value for name, value in line.items() if value is not None}
+        if "error" in line:
+            line["error"] = _SCRUBBER.text(str(line["error"]))
         lines.append((level, line))
     return lines
 
@@ -169,7 +178,7 @@ class _OneFormat(logging.Formatter):
             _Rendering.stamp(None, "", line)
         line["logger"] = record.name
         if record.exc_info and record.exc_info[1] is not None:
-            line["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+            line["error"] = _SCRUBBER.text(f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}")
         return _render(line)
 
 

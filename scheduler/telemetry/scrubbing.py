@@ -1,4 +1,4 @@
-"""What must not leave the machine is taken out of what goes to Sentry: secrets, addresses, what a URL carries.
+"""What nobody should read is taken out of what goes to Sentry, and of errors in the log: secrets, mail addresses.
 
 Done to every text of a report, however deep: an exception's words come from drivers and from the application's code.
 """

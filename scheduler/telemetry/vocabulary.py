@@ -32,6 +32,7 @@ EVENTS: Final = {
     "action.canceled": LogEvent(logging.INFO, "actions were canceled by hand"),
     "action.rescheduled": LogEvent(logging.INFO, "an action was given another instant by hand"),
     "action.retried": LogEvent(logging.INFO, "an action in error was reopened by hand"),
+    "action.given_up": LogEvent(logging.INFO, "actions in error were given up by hand: they are canceled"),
     "campaign.enrolled": LogEvent(logging.DEBUG, "a contact was enrolled in a plan"),
     "campaign.enrol_ignored": LogEvent(logging.WARNING, "the campaign exists with another plan or contact; unchanged"),
     "campaign.transitioned": LogEvent(logging.DEBUG, "a campaign left a visit"),

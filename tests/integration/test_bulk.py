@@ -185,3 +185,26 @@ def test_the_statement_for_a_piece_reads_an_index_in_order(postgresql_url: str, 
         plan = [row[0] for row in transaction.connection.execute(text(f"EXPLAIN {compiled}"))]
 
     assert any("ix_scheduled_actions_error" in line for line in plan), "\n".join(plan)
+
+
+def test_what_is_given_up_is_canceled_and_nothing_unfinished_is(
+    database_url: str, open_scheduler: OpenScheduler
+) -> None:
+    scheduler = open_scheduler(database_url)
+    scheduler.schedule_many(make_jobs(12, scheduled_at=LONG_AGO))
+    fail_all(open_scheduler, database_url)
+    scheduler.schedule_many(make_jobs(3, node_id="other"))
+    wanted = BulkFilter(tenant_id="acme", error="no route to 1")
+
+    assert changes_of(scheduler, Verb.GIVE_UP, wanted).preview().matched == 2
+    assert do(scheduler, Verb.GIVE_UP, wanted, piece=1) == BulkProgress(done=2)
+    assert list(changes_of(scheduler, Verb.GIVE_UP).run("ada", None))[-1] == BulkProgress(done=10)
+    assert do(scheduler, Verb.GIVE_UP) == do(scheduler, Verb.RETRY) == BulkProgress()
+
+    found = query(scheduler, "SELECT status, outcome, count(*) FROM scheduled_actions GROUP BY 1, 2 ORDER BY 1, 2")
+    assert [tuple(row) for row in found] == [
+        ("canceled", "because", 2),
+        ("canceled", "given up by hand", 10),
+        ("pending", None, 3),
+    ]
+    assert {row[0] for row in query(scheduler, ACTS)} == {"actions.given_up"}

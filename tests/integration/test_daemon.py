@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from scheduler import MissingRightError
+from scheduler import DatabaseUnavailableError, MissingRightError
 from scheduler.runtime import daemon as daemon_module
 from scheduler.runtime.daemon import Daemon
 from scheduler.store.version import VERSION_TABLE
@@ -69,6 +69,33 @@ def test_it_makes_the_schema_first_reloads_at_sighup_and_leaves_at_sigterm(
         operator.join()
 
     assert (code, seen, daemon.why_not_ready()) == (0, ["reloaded: True"], "draining")
+
+
+@pytest.mark.usefixtures("collector")
+def test_a_database_that_is_away_at_the_start_is_said_once_for_each_reason(
+    open_scheduler: OpenScheduler,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    daemon = Daemon(open_scheduler(sqlite_url))
+    reasons = iter(["refused", "refused", "refused", "starting up", "starting up", "refused"])
+
+    def start() -> None:
+        reason = next(reasons, None)
+        if reason is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            reason = "refused"
+        raise DatabaseUnavailableError(reason)
+
+    monkeypatch.setattr(daemon_module, "_FIRST_RETRY", 0.001)
+    monkeypatch.setattr(daemon_module, "_LONGEST_RETRY", 0.001)
+    monkeypatch.setattr(daemon._scheduler, "start", start)  # noqa: SLF001 - the database is stood in for
+
+    assert daemon.run() == 0
+
+    told = [record.getMessage() for record in caplog.records if "database.unavailable" in record.getMessage()]
+    assert [line.partition("error=")[2] for line in told] == ["refused", '"starting up"', "refused"]
 
 
 @pytest.mark.usefixtures("collector")

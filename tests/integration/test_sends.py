@@ -297,3 +297,26 @@ def test_an_event_whose_guard_holds_by_the_confirmed_time_is_applied_with_the_co
     external.sm.confirm_send(SEND_KEY, NOON + 2 * HOUR)
     assert external.history() == [("mail", "next", "opened")]
     assert external.states() == {(1, "sent"): "sent", (1, "no_open"): "canceled", (2, "no_click"): "pending"}
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_what_a_handler_raised_is_logged_without_what_is_personal(
+    database_url: str, open_scheduler: OpenScheduler, caplog: pytest.LogCaptureFixture, attempts: int
+) -> None:
+    stage = Stage(open_scheduler, database_url, max_attempts=attempts)
+
+    def handler(request: SendRequest) -> SendResult:
+        raise ValueError(
+            f"{request.address}: {dict(request.variables)} refused; password=hunter22 at reply@example.org"
+        )
+
+    stage.handler = handler
+    variables = {"first_name": "Adelaide", "orders": [{"number": 190_283}, "a lawn mower"]}
+    stage.enroll(MAIL, NEXT, contact={"address": "ada@example.com", "variables": variables})
+    stage.run()
+
+    (line,) = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+    assert ("action.failed" in line) == (attempts == 1)
+    for private in ("ada@", "Adelaide", "190283", "lawn mower", "hunter22", "reply@"):
+        assert private not in line
+    assert "ada@example.com" in (stage.action(1, "sent").last_error or "")

@@ -385,3 +385,14 @@ def test_two_processes_that_share_a_pipe_keep_each_others_lines_whole() -> None:
 
     assert [process.returncode for process in processes] == [0, 0]
     assert written == {f"acme:c-{number}": 2 * 4 for number in range(2000)}
+
+
+def test_what_looks_private_is_taken_out_of_every_error() -> None:
+    stream = io.StringIO()
+    configure("json", stream)
+    emit("maintenance.error", error="ValueError: ada@example.com, token=abc123, postgresql://u:pw@host/x")
+    logging.getLogger("elsewhere").error("failed", exc_info=ValueError("grace@example.org"))
+
+    told = [json.loads(line)["error"] for line in stream.getvalue().splitlines()]
+    removed = "ValueError: [removed], token=[removed], postgresql://[removed]@host/x"
+    assert told == [removed, "ValueError: [removed]"]

@@ -53,6 +53,25 @@ def test_cancel_takes_what_is_described_and_keeps_the_reason(command: Command, t
     assert command("actions", "cancel", "--all").out == "canceled: 1\n"
 
 
+def test_what_failed_for_good_is_given_up_one_by_one_or_all_at_once(
+    command: Command, timeouts: TimeoutScheduler, database_url: str
+) -> None:
+    fail_some(database_url)
+    timeouts.schedule(make_job("c-9"))
+    job_id = make_job("c-0").dedupe_key
+    give_up = ("actions", "cancel", "--in-error", "--reason", "a wrong plan")
+
+    refused = command("actions", "cancel", job_id)
+    assert (refused.code, refused.err) == (1, f"error: not canceled: {job_id}: it is error\n")
+    assert command(*give_up, job_id).out == f"given up: {job_id}\n"
+    assert command(*give_up, job_id).err == f"error: not given up: {job_id}: it is canceled\n"
+    assert command(*give_up, "--tenant", "acme", "--dry-run").out.startswith("would be given up: 2\n")
+    assert command(*give_up, "--tenant", "acme", "--json").document == {"given_up": 2, "left": 0, "busy": 0}
+
+    statuses = sorted((one.status, one.outcome) for one in timeouts.list_actions())
+    assert statuses == [*[("canceled", "a wrong plan")] * 3, ("pending", None)]
+
+
 def test_one_by_one_is_noted_with_who_did_it(
     command: Command, timeouts: TimeoutScheduler, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,9 @@ def test_check_prints_a_line_for_each_answer(on_sqlite: Command, sqlite_url: str
 
 
 def test_check_of_an_empty_database_says_to_upgrade(bare: Command, empty_database_url: str) -> None:
+    if empty_database_url.startswith("sqlite"):
+        Path(empty_database_url.removeprefix("sqlite:///")).touch()
+
     answer = bare("check", "--database-url", empty_database_url)
 
     assert answer.code == 1
@@ -187,6 +190,27 @@ def test_check_of_a_folder_that_cant_be_written_fails(on_sqlite: Command, monkey
     answer = on_sqlite("check", "--json")
 
     assert (answer.code, verdicts(answer)["folder"]) == (1, "failed")
+
+
+@pytest.mark.parametrize("name", ["new.sqlite", "new/folder/new.sqlite"])
+def test_check_of_a_file_that_isnt_there_says_so_and_makes_nothing(bare: Command, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "empty" / name
+    (tmp_path / "empty").mkdir()
+
+    answer = bare("check", "--json", "--database-url", f"sqlite:///{file}")
+
+    (schema,) = [check for check in answer.document["checks"] if check["name"] == "schema"]
+    assert (answer.code, schema["detail"]) == (1, f"{file} isn't there yet")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_check_of_a_file_that_cant_be_made_names_what_is_in_the_way(bare: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+
+    answer = bare("check", "--database-url", f"sqlite:///{tmp_path / 'file' / 'new.sqlite'}")
+
+    assert answer.code == 1
+    assert f"{tmp_path / 'file'} isn't a folder that is writable for this user" in answer.out
 
 
 def test_check_of_a_database_that_is_away_fails(bare: Command) -> None:
