@@ -103,7 +103,7 @@ def cancel(
     with opened(context) as timeout_scheduler:
         if job_id is None:
             verb = Verb.GIVE_UP if in_error else Verb.CANCEL
-            changes = _changes(timeout_scheduler, verb, given)
+            changes = _changes(timeout_scheduler, verb, _filter(timeout_scheduler, given))
             _do(changes, verb, who, why, dry_run=dry_run, as_json=as_json)
             return
         if in_error:
@@ -137,7 +137,7 @@ def retry(
     _require_one_or_many(job_id, given, everything=everything, dry_run=dry_run)
     with opened(context) as timeout_scheduler:
         if job_id is None:
-            changes = _changes(timeout_scheduler, Verb.RETRY, given)
+            changes = _changes(timeout_scheduler, Verb.RETRY, _filter(timeout_scheduler, given))
             _do(changes, Verb.RETRY, who, None, dry_run=dry_run, as_json=as_json)
             return
         is_done = timeout_scheduler.retry(job_id, actor=who)
@@ -146,15 +146,14 @@ def retry(
     _tell("retried", is_done, job_id, action, as_json=as_json, is_left=is_left)
 
 
-def _changes(timeout_scheduler: TimeoutScheduler, verb: Verb, given: dict[str, str | None]) -> BulkChanges:
+def _changes(timeout_scheduler: TimeoutScheduler, verb: Verb, wanted: BulkFilter) -> BulkChanges:
     reopening = Reopening(timeout_scheduler.stores, timeout_scheduler.settings, timeout_scheduler.metrics)
-    return BulkChanges(timeout_scheduler.stores, verb, _filter(timeout_scheduler, given), reopening)
+    return BulkChanges(timeout_scheduler.stores, verb, wanted, reopening)
 
 
 def _give_up(timeout_scheduler: TimeoutScheduler, job_id: str, who: str, why: str | None, *, as_json: bool) -> None:
     wanted = BulkFilter(tenant_id=tenant_of(job_id), dedupe_key=job_id)
-    reopening = Reopening(timeout_scheduler.stores, timeout_scheduler.settings, timeout_scheduler.metrics)
-    changes = BulkChanges(timeout_scheduler.stores, Verb.GIVE_UP, wanted, reopening)
+    changes = _changes(timeout_scheduler, Verb.GIVE_UP, wanted)
     is_done = any(progress.done for progress in changes.run(who, why))
     _tell("given up", is_done, job_id, timeout_scheduler.find(job_id), as_json=as_json)
 
@@ -270,7 +269,7 @@ def _tell(
     if action is None:
         raise unknown(job_id)
     if as_json:
-        write_json({word: is_done, "action": action_document(action)})
+        write_json({word.replace(" ", "_"): is_done, "action": action_document(action)})
     elif is_done:
         write_line(f"{word}: {job_id}")
     if not is_done:

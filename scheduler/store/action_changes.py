@@ -160,11 +160,9 @@ class ActionChanges:
             actions.finished_at == ended.ended_at,
             actions.outcome == literal_column(f"'{CAMPAIGN_ENDED}'", Text),
         )
-        hits = look_up(self._ended, self._table, [actions.tenant_id, actions.dedupe_key], where).cte("hits")
-        of_key = and_(actions.tenant_id == hits.c.tenant_id, actions.dedupe_key == hits.c.dedupe_key)
         return (
             update(self._table)
-            .where(of_key, still(actions.status, CANCELED))
+            .where(self._found(self._ended, where, CANCELED))
             .values(status=PENDING, outcome=None, finished_at=None, updated_at=_AT)
         )
 
@@ -180,14 +178,14 @@ class ActionChanges:
         of_key = and_(actions.tenant_id == hits.c.tenant_id, actions.dedupe_key == hits.c.dedupe_key)
         return update(self._table).where(of_key).values(last_error=None, updated_at=_AT)
 
-    def _found(self, source: RowSource, where: Any) -> Any:
-        """The keys that `where` finds for the given rows, as a condition on the row that is changed."""
+    def _found(self, source: RowSource, where: Any, *statuses: Any) -> Any:
+        """The keys that `where` finds for the given rows, as a condition on the row: still unfinished, or as told."""
         actions = self._table.c
         hits = look_up(source, self._table, [actions.tenant_id, actions.dedupe_key], where).cte("hits")
         return and_(
             actions.tenant_id == hits.c.tenant_id,
             actions.dedupe_key == hits.c.dedupe_key,
-            still(actions.status, *UNFINISHED),
+            still(actions.status, *(statuses or UNFINISHED)),
         )
 
     def _of_visit_event(self, given: RowSource) -> Any:

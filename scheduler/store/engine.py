@@ -201,10 +201,10 @@ def _open_sqlite(dialect: Any, _record: object, arguments: Any, options: Any) ->
         return dialect.connect(*arguments, **options)
     except sqlite3.OperationalError as error:
         file = Path(str(arguments[0])).resolve()
-        if os.access(file.parent, os.W_OK):
-            raise
-        hint = "isn't writable for this user" if file.parent.exists() else "isn't there"
-        raise sqlite3.OperationalError(f"{error}: {file}, whose folder {hint}") from error
+        if not os.access(file.parent, os.W_OK):
+            hint = "isn't writable for this user" if file.parent.exists() else "isn't there"
+            error.args = (f"{error}: {file}, whose folder {hint}",)
+        raise
 
 
 def _make_parent(file: Path) -> None:

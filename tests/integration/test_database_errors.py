@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from scheduler import DatabaseUnavailableError
+from scheduler import DatabaseUnavailableError, TimeoutScheduler
 from scheduler.store.engine import create_database_engine
 from scheduler.store.errors import describe, is_transient, translated
 from tests.support.postgres import PostgresServer, free_port
@@ -195,3 +195,14 @@ def test_a_disk_that_fails_under_an_sqlite_file_is_transient(tmp_path: Path) -> 
     )
 
     assert done.stdout == "SQLITE_IOERR_WRITE True\n"
+
+
+def test_a_file_that_sqlite_cant_open_is_named_with_what_is_in_the_way(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    with closing(TimeoutScheduler(f"sqlite:///{folder / 'timeouts.db'}")) as timeouts:
+        folder.rmdir()
+        with pytest.raises(DatabaseUnavailableError) as refused:
+            timeouts.migrate()
+
+    told = f"unable to open database file: {folder / 'timeouts.db'}, whose folder isn't there"
+    assert str(refused.value).endswith(told)
