@@ -1,6 +1,7 @@
 """A send that failed ended its campaign; tried again, it takes the campaign with it, and what came meanwhile counts."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -8,6 +9,7 @@ from scheduler import PermanentSendError, SendRequest, SendResult
 from scheduler.domain.bulk import BulkFilter, BulkPreview, BulkProgress, Verb
 from scheduler.service.bulk import BulkChanges
 from scheduler.service.reopening import Reopening
+from tests.integration.test_races import at_once
 from tests.support.scheduling import query
 from tests.support.stage import Stage
 from tests.support.walk import on, send, wait
@@ -32,13 +34,13 @@ def fail_the_first(stage: Stage, campaign: str = "c-1") -> None:
     stage.handler = stage.mail
 
 
-def fail_the_reminder(stage: Stage) -> None:
-    stage.enroll(*PLAN)
+def fail_the_reminder(stage: Stage, campaign: str = "c-1") -> None:
+    stage.enroll(*PLAN, campaign=campaign)
     stage.run()
     stage.handler = refuse
     stage.run("PT73H")
     stage.run()
-    assert stage.campaign().status == "error"
+    assert stage.campaign(campaign).status == "error"
     stage.handler = stage.mail
 
 
@@ -253,3 +255,25 @@ def test_a_restart_after_a_retry_finds_a_campaign_that_runs(stage: Stage) -> Non
 
     assert stage.campaign().node_visit == 1
     assert len(stage.mailed) == 1
+
+
+def test_two_retries_beside_an_answer_are_one_and_no_mail_goes_to_who_answered(stage: Stage) -> None:
+    """Whichever of them is first, and from two processes."""
+    other = stage.another()
+    count = 10
+    for number in range(count):
+        fail_the_reminder(stage, f"c-{number}")
+    mailed = len(stage.mailed)
+
+    for number in range(count):
+        key = f"acme:c-{number}:reminder:2:send:sent"
+        answers = at_once(
+            partial(stage.ts.retry, key),
+            partial(other.retry, key),
+            partial(stage.event, "replied", campaign=f"c-{number}"),
+        )
+        assert sorted(answers[:2]) == [False, True]
+    stage.run()
+
+    assert {stage.node(f"c-{number}") for number in range(count)} == {"later"}
+    assert len(stage.mailed) == mailed
