@@ -37,6 +37,9 @@ class Lifecycle(Protocol):
     def before_start(self) -> None:
         """Raises what forbids a start."""
 
+    def before_wakeup(self) -> None:
+        """There may be something new."""
+
     def hurrying(self) -> AbstractContextManager[None]:
         """Wait for no answer of the database for long during the block."""
 
@@ -134,7 +137,8 @@ class CampaignScheduler(BackgroundScheduler):  # type: ignore[misc]
             super()._dispatch_event(event)
 
     def wakeup(self) -> None:
-        """Let the loop turn now."""
+        """Let the loop turn now, and look at the table."""
+        self._lifecycle.before_wakeup()
         if self._event is not None:
             super().wakeup()
 

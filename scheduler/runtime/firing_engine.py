@@ -220,6 +220,10 @@ class FiringEngine:
             raise
         emit("scheduler.started", instance=self.owner.id, database=self._stores.database.dialect_name)
 
+    def before_wakeup(self) -> None:
+        """What the loop knows of what is due next may be old."""
+        self.turn.doubt()
+
     def hurrying(self) -> AbstractContextManager[None]:
         """A stop must not take as long as a database that hangs: what it waits for is a part of SHUTDOWN_TIMEOUT."""
         timeout = self._settings.shutdown_timeout

@@ -13,6 +13,7 @@ from scheduler.domain.errors import DatabaseUnavailableError
 from scheduler.runtime.clock_watch import ClockWatch
 from scheduler.runtime.database_watch import DatabaseWatch
 from scheduler.runtime.executor import BatchExecutor
+from scheduler.runtime.foresight import Foresight
 from scheduler.runtime.own_claims import OwnClaims
 from scheduler.settings import Settings
 from scheduler.store.due import NextDue
@@ -39,7 +40,8 @@ class Lane:
 class LoopTurn:
     """What the scheduling loop does in one turn. `claim` and `finish` are called by its thread only, in this order.
 
-    Idle it costs one cheap query per poll interval; busy, one claim per batch.
+    Idle it costs one cheap query per poll interval; busy, one claim per batch. When single timeouts fall due one after
+    the other, one look at the table serves for all that it has seen.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class LoopTurn:
         self._fruitless_turns = 0
         self._known: NextDue | None = None
         self._known_at = stores.database.real_clock.now()
+        self._began_at = self._known_at
+        self._foresight = Foresight([lane.action_type for lane in lanes], settings.poll_interval)
         self._later: dict[ActionType, datetime | None] = {}
         self._next_reconciliation = 0.0
         self.last_turn = time.monotonic()
@@ -91,6 +95,10 @@ class LoopTurn:
         self._fruitless_turns = 0
         self._next_reconciliation = 0.0
         self._is_enabled = True
+
+    def doubt(self) -> None:
+        """There may be something new that is due soon. Thread-safe; called once it is committed, before a wake-up."""
+        self._foresight.doubt()
 
     def disable(self) -> None:
         """Claim nothing more."""
@@ -151,7 +159,7 @@ class LoopTurn:
     def _claim_due(self) -> None:
         self._reconcile()
         lanes = [lane for lane in self._lanes if lane.executor.free > 0]
-        now = self._stores.database.real_clock.now()
+        now = self._began_at = self._stores.database.real_clock.now()
         due = [lane for lane in lanes if self._expected.get(lane.action_type, _NEVER) <= now]
         if not due:
             known = self._look_ahead()
@@ -166,6 +174,7 @@ class LoopTurn:
         self._has_claimed = True
         taken = self._claims.claim(lane.action_type, most)
         self._known = None
+        self._foresight.took(lane.action_type, (action.run_at for action in taken.actions))
         self._claimed += taken.actions
         self._goes_on = self._goes_on or taken.held > 0 or taken.is_searching
         if taken.has_more:
@@ -175,6 +184,7 @@ class LoopTurn:
     def _look_ahead(self) -> NextDue:
         clock = self._stores.database.real_clock
         with self._stores.database.one_statement(writing=False) as transaction:
+            self._foresight.begin()
             before = clock.now()
             known = self._stores.due.next_due(transaction)
             if known.is_read_only:
@@ -186,10 +196,13 @@ class LoopTurn:
             self._clock_watch.compare(before, known.now, after)
         self._known = known  # only now: a connection that broke at the end would pass for one that recovered
         self._known_at = before + (after - before) / 2
+        self._foresight.saw(known, self._known_at)
         return known
 
     def _next_turn(self, now: datetime, latest: datetime) -> datetime:
         """The earliest due instant of a lane with room, by this machine's clock; for others a completion wakes."""
+        if self._known is None and not self._claims.is_paced and self._foresight.holds(self._began_at):
+            return self._foreseen_turn(now)
         known = self._known or self._look_ahead()
         self._expected = {}
         soonest = latest
@@ -207,6 +220,13 @@ class LoopTurn:
             backed_off = _BACK_OFF * ((1 << min(self._fruitless_turns - 1, 6)) - 1)
             return min(now + backed_off, latest)
         return soonest
+
+    def _foreseen_turn(self, now: datetime) -> datetime:
+        """The same from an earlier look. What was due when this turn began is claimed; more may be by now."""
+        coming = {lane: at for lane in self._lanes if (at := self._foresight.next_of(lane.action_type)) is not None}
+        self._expected = {lane.action_type: at for lane, at in coming.items()}
+        next_look = now + self._foresight.remaining()
+        return min([next_look, *(at for lane, at in coming.items() if lane.executor.free > 0)])
 
     def _due_in(self, known: NextDue, action_type: ActionType) -> timedelta | None:
         """When the next of that type is due and the rates allow it; None when there is none."""

@@ -40,7 +40,10 @@ class Shift:
         self._is_over = False
         self._most = most
         self._waiting: deque[Batch] = deque()
-        self._changed = threading.Condition()
+        # What goes for both is one lock. Idle threads aren't woken by a batch that another one takes, or ends.
+        lock = threading.Lock()
+        self._has_come = threading.Condition(lock)
+        self._has_ended = threading.Condition(lock)
         self._outstanding: Counter[str] = Counter()
         self._at_work: dict[threading.Thread, Batch] = {}
         self._threads = [
@@ -52,15 +55,15 @@ class Shift:
     @property
     def outstanding(self) -> int:
         """How many jobs were submitted and aren't done."""
-        with self._changed:
+        with self._has_come:
             return self._outstanding.total()
 
     def submit(self, batch: Batch) -> None:
         """Have a batch worked on."""
-        with self._changed:
+        with self._has_come:
             self._outstanding.update(one.job_id for one in batch)
             self._waiting.append(batch)
-            self._changed.notify_all()
+            self._has_come.notify()
 
     def wait_idle(self, timeout: float | None) -> bool:
         """Wait until nothing is outstanding; False when that took longer than `timeout` seconds.
@@ -68,25 +71,25 @@ class Shift:
         Called from a batch (by a listener), it waits for all but that one.
         """
         own = len(self._at_work.get(threading.current_thread(), ()))
-        with self._changed:
-            return self._changed.wait_for(lambda: self._outstanding.total() <= own, timeout)
+        with self._has_ended:
+            return self._has_ended.wait_for(lambda: self._outstanding.total() <= own, timeout)
 
     def end(self) -> None:
         """Begin no further batch, and let the threads go; doesn't wait for them."""
         self.stopping.set()
-        with self._changed:
+        with self._has_come:
             self._is_over = True
             unbegun = list(self._waiting)
             self._waiting.clear()
-            self._changed.notify_all()
+            self._has_come.notify_all()
         for batch in unbegun:
             self._settle(batch)
             self._done(batch, is_over=True)
 
     def _take(self) -> Batch | None:
         """The next batch, with what waits behind it; None when the shift is over."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._is_over)
+        with self._has_come:
+            self._has_come.wait_for(lambda: self._waiting or self._is_over)
             if not self._waiting:
                 return None
             batch = self._waiting.popleft()
@@ -111,9 +114,9 @@ class Shift:
 
     def _settle(self, batch: Batch) -> None:
         """In place, so that it needs no memory: there may be none when a batch ends for want of it."""
-        with self._changed:
+        with self._has_ended:
             for one in batch:
                 self._outstanding[one.job_id] -= 1
                 if not self._outstanding[one.job_id]:
                     del self._outstanding[one.job_id]
-            self._changed.notify_all()
+            self._has_ended.notify_all()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from scheduler.domain.action import ActionType
 from scheduler.domain.alerting import Backlog, BacklogLimits, BacklogWatch, Turn
 from scheduler.domain.errors import DatabaseUnavailableError
 from scheduler.settings import Settings
@@ -78,7 +79,7 @@ class Counting:
         with stores.database.one_statement(writing=False) as transaction:
             known = stores.due.next_due(transaction)
             real, before = stores.backlog.read(transaction)
-        first = min((at for at in (known.timeout, known.send) if at is not None), default=known.now)
+        first = min((at for kind in ActionType if (at := known.of(kind)) is not None), default=known.now)
         return _Look(real, before, max(known.now - first, timedelta(0)))
 
     def _count_in_turn(self, looked: _Look) -> _Look:

@@ -383,8 +383,8 @@ def test_next_due_tells_each_type_apart(scheduler: TimeoutScheduler, stores: Sto
     with stores.database.reading() as transaction:
         both = stores.due.next_due(transaction)
 
-    assert (alone.timeout, alone.send) == (NOON, None)
-    assert (both.timeout, both.send) == (NOON, FAR_AHEAD)
+    assert (alone.of(ActionType.TIMEOUT), alone.of(ActionType.SEND)) == (NOON, None)
+    assert (both.of(ActionType.TIMEOUT), both.of(ActionType.SEND)) == (NOON, FAR_AHEAD)
     assert abs(both.now - scheduler.database.real_clock.now()) < timedelta(seconds=30)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -179,3 +180,41 @@ def test_behind_a_pooler_it_polls_and_says_so(
         assert listening(open_scheduler(postgresql_url)) == 0
         assert "event=wakeup.listening" not in caplog.text
         scheduler.close()
+
+
+def test_one_look_serves_for_the_timeouts_that_fall_due_one_after_the_other(
+    postgresql_url: str, open_scheduler: OpenScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    scheduler = open_scheduler(postgresql_url, state_manager=recorder, settings=DROWSY)
+    due, looks = scheduler.stores.due, itertools.count()
+    look = due.next_due
+    monkeypatch.setattr(type(due), "next_due", lambda _self, transaction: (next(looks), look(transaction))[1])
+    jobs = [make_job(campaign_id=f"c-{number}", scheduled_at=in_seconds(1 + number / 50)) for number in range(50)]
+    scheduler.schedule_many(jobs)
+
+    scheduler.start()
+    eventually(are_completed(scheduler, jobs))
+
+    assert recorder.keys == [job.dedupe_key for job in jobs]
+    # Not one per timeout; some when the loop has come a hair early, or late.
+    assert next(looks) < len(jobs) / 2
+
+
+def test_a_timeout_whose_row_is_held_when_it_falls_due_is_fired_once_it_is_free(
+    postgresql_url: str, open_scheduler: OpenScheduler
+) -> None:
+    """The loop has claimed one of two that it saw coming; it doesn't sleep over the other."""
+    scheduler = open_scheduler(postgresql_url, state_manager=Recorder(), settings=DROWSY)
+    at = in_seconds(1)
+    held, free = (make_job(campaign_id=name, scheduled_at=at) for name in ("held", "free"))
+    scheduler.schedule_many([held, free])
+    url = scheduler.database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as holder:
+        holder.execute("SELECT 1 FROM scheduled_actions WHERE campaign_id = 'held' FOR UPDATE")
+        scheduler.start()
+        eventually(are_completed(scheduler, [free]))
+        assert not are_completed(scheduler, [held])()
+        holder.rollback()
+
+    eventually(are_completed(scheduler, [held]))
