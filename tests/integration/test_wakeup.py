@@ -117,7 +117,8 @@ def test_a_session_that_was_cut_off_is_made_again(
     scheduler = open_scheduler(postgresql_url, state_manager=Recorder(), settings=DROWSY)
     scheduler.start()
     other = open_scheduler(postgresql_url, settings=DROWSY)
-    eventually(lambda: listening(other))
+    # Not when it is seen to be there: that is a moment before it listens.
+    eventually(lambda: caplog.text.count("event=wakeup.listening") == 1)
 
     execute(other, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1")
 
