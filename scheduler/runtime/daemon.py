@@ -12,13 +12,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
-from queue import Empty, SimpleQueue
-from types import FrameType
+from queue import SimpleQueue
 from typing import Final
 
 from scheduler.domain.errors import DatabaseUnavailableError, MissingRightError, SchedulerError
+from scheduler.runtime.signals import Signals
 from scheduler.runtime.systemd import extend_timeout, extending_timeout, notify, notify_reloading, watchdog_interval
 from scheduler.runtime.timeout_scheduler import TimeoutScheduler
 from scheduler.store.rights import require_rights_of_daemon
@@ -59,8 +58,8 @@ class Daemon:
         self._scheduler = timeout_scheduler
         self._reload = reload
         self._upgrades = upgrades
+        self._signals = Signals()
         # Its `put` may interrupt its `get`, which an event's `set` may not.
-        self._signals: SimpleQueue[int] = SimpleQueue()
         self._hurry: SimpleQueue[int | None] = SimpleQueue()
         self._is_stopping = False
         self._is_hurried = False
@@ -71,18 +70,16 @@ class Daemon:
         heeded = _STOPPING if self._reload is None else (*_STOPPING, signal.SIGHUP)
         # The main thread may hang in a drain, and hold what a flush from within its signal handler would wait for.
         threading.Thread(target=self._leave_in_a_hurry, name="outreach:hurry", daemon=True).start()
-        previous = {number: signal.signal(number, self._on_signal) for number in heeded}
         try:
-            if self._start():
-                notify("READY=1", f"STATUS={_FIRING}")
-                self._wait()
-            notify("STOPPING=1", "STATUS=draining")
-            extend_timeout(self._scheduler.settings.shutdown_timeout + _REST_OF_STOP)
-            emit("daemon.draining", instance=self._scheduler.instance)
-            self._scheduler.shutdown()
+            with self._signals.heeding(heeded, self._heed):
+                if self._start():
+                    notify("READY=1", f"STATUS={_FIRING}")
+                    self._wait()
+                notify("STOPPING=1", "STATUS=draining")
+                extend_timeout(self._scheduler.settings.shutdown_timeout + _REST_OF_STOP)
+                emit("daemon.draining", instance=self._scheduler.instance)
+                self._scheduler.shutdown()
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
             self._hurry.put(None)
         emit("daemon.stopped", instance=self._scheduler.instance)
         return 0
@@ -118,7 +115,7 @@ class Daemon:
             return str(error)
         return None
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+    def _heed(self, number: int) -> None:
         if number in _STOPPING:
             if self._is_hurried:
                 os._exit(128 + number)
@@ -126,7 +123,6 @@ class Daemon:
                 self._is_hurried = True
                 self._hurry.put(128 + number)
             self._is_stopping = True
-        self._signals.put(number)
 
     def _leave_in_a_hurry(self) -> None:
         """Once told to stop a second time; not at all when the daemon is gone before."""
@@ -149,7 +145,7 @@ class Daemon:
                     told = str(error)
                     emit("database.unavailable", error=told)
                 notify("STATUS=waiting for the database")
-                if self._heard(delay) == signal.SIGHUP:
+                if self._signals.next(delay) == signal.SIGHUP:
                     self._reread()
                 delay = min(delay * 2, _LONGEST_RETRY)
             else:
@@ -167,7 +163,7 @@ class Daemon:
     def _wait(self) -> None:
         interval, said = watchdog_interval(), _FIRING
         while not self._is_stopping:
-            if self._heard(interval or _IDLE) == signal.SIGHUP:
+            if self._signals.next(interval or _IDLE) == signal.SIGHUP:
                 notify_reloading()
                 self._reread()
                 notify("READY=1", f"STATUS={said}")
@@ -178,12 +174,6 @@ class Daemon:
             if status != said:
                 notify(f"STATUS={status}")
                 said = status
-
-    def _heard(self, timeout: float) -> int | None:
-        """The next signal; None when there was none for so many seconds."""
-        with suppress(Empty):
-            return self._signals.get(timeout=timeout)
-        return None
 
     def _reread(self) -> None:
         if self._reload is not None:

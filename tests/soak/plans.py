@@ -24,7 +24,7 @@ TIMERS: Final = make_document(
         on("no_open", "two", after="PT1S"),
         on("no_click", "three", after="PT1S"),
     ),
-    wait("two", on("opened", "three"), on("no_open", "three", after="PT0.2S"), on("no_click", "stop", after="PT60S")),
+    wait("two", on("opened", "three"), on("no_open", "three", after="PT0.2S"), on("no_click", "stop", after="PT6S")),
     wait("three", on("opened", "four"), on("no_open", "four", after="PT3S")),
     wait("four", on("opened", "stop"), on("replied", "stop"), on("no_open", "stop", after="PT0.1S")),
 )
