@@ -8,8 +8,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from scheduler.domain.errors import AlreadyRunningError, DatabaseUnavailableError
+
+_LOOKS: Final = 20
+_LOOK_SECONDS: Final = 0.02
 
 
 class FileLock:
@@ -42,7 +46,10 @@ class FileLock:
         """Let go once."""
         with self._mutex:
             self._times_held = max(self._times_held - 1, 0)
-            if self._times_held == 0:
+            if self._times_held == 0 and self._descriptor is not None:
+                # Whoever is refused while the next one has it, and hasn't written its name yet, isn't told this one's.
+                with suppress(OSError):
+                    os.ftruncate(self._descriptor, 0)
                 self._close()
 
     def forget_parent(self) -> None:
@@ -56,7 +63,7 @@ class FileLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            first = os.read(descriptor, 1024).decode("utf-8", "replace").strip() or "another process"
+            first = _read_name(descriptor) or "another process"
             os.close(descriptor)
             raise AlreadyRunningError(
                 f"{first} already fires the timeouts of this SQLite file, and only one process may: "
@@ -77,3 +84,12 @@ class FileLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _read_name(descriptor: int) -> str:
+    """Who has the lock; a process that has only just taken it needs a moment to write its name."""
+    for _ in range(_LOOKS):
+        if name := os.pread(descriptor, 1024, 0).decode("utf-8", "replace").strip():
+            return name
+        threading.Event().wait(_LOOK_SECONDS)
+    return ""

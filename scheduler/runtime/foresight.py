@@ -11,7 +11,7 @@ from typing import Final
 from scheduler.domain.action import ActionType
 from scheduler.store.due import NextDue
 
-_NEVER: Final = -float("inf")
+_NOT_YET: Final = -float("inf")
 
 
 class Foresight:
@@ -19,7 +19,8 @@ class Foresight:
 
     It holds for `lasts` from the look on, which is how soon others' rows are seen at the latest; until somebody says
     that there is something new; and as long as everything that has come since was claimed by this process. What else
-    became of it (another process has it, it was canceled, its row is locked), only the table knows.
+    became of it (another process has it, it was canceled, its row is locked), only the table knows. On SQLite, where
+    asking is no round trip, a look sees one instant, and holds only until that has come.
     """
 
     def __init__(
@@ -27,7 +28,7 @@ class Foresight:
     ) -> None:
         self._lasts = lasts.total_seconds()
         self._seconds = seconds
-        self._looked_at = _NEVER
+        self._asked_at = self._looked_at = _NOT_YET
         self._offset = timedelta(0)
         self._coming: dict[ActionType, list[datetime]] = {action_type: [] for action_type in action_types}
         self._taken: dict[ActionType, list[datetime]] = {action_type: [] for action_type in action_types}
@@ -35,27 +36,31 @@ class Foresight:
         self._is_doubted = False
 
     def doubt(self) -> None:
-        """There may be something new. Thread-safe; called once it can be seen."""
+        """There may be something new. Thread-safe; called once it can be seen, as far as the caller knows."""
         self._is_doubted = True
 
     def begin(self) -> None:
         """Called before a look: a doubt that comes after this is a new one."""
-        self._looked_at = _NEVER
+        self._asked_at, self._looked_at = self._seconds(), _NOT_YET
         self._is_doubted = False
 
     def saw(self, known: NextDue, known_at: datetime) -> None:
         """What that look told; `known_at` is when by this machine's clock."""
-        self._looked_at = self._seconds()
         self._offset = known_at - known.now
         for action_type in self._coming:
             self._coming[action_type] = list(known.all_of(action_type))
             self._taken[action_type] = []
             self._is_cut[action_type] = len(self._coming[action_type]) >= known.most
+        # Since it was asked: what was committed before the answer came needn't be in it.
+        self._looked_at = self._asked_at
 
     def took(self, action_type: ActionType, instants: Iterable[datetime]) -> None:
-        """What was due at these instants is claimed. Looked at later: now it is in a hurry."""
-        if self._coming[action_type]:
-            self._taken[action_type] += instants
+        """What was due at these instants is claimed. Mostly looked at later: now it is in a hurry."""
+        coming, taken = self._coming[action_type], self._taken[action_type]
+        if coming:
+            taken += instants
+        if len(taken) > len(coming):
+            self._strike_out()
 
     def next_of(self, action_type: ActionType) -> datetime | None:
         """When the next of that type is due; None when nothing of it is pending."""

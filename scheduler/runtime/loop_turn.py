@@ -65,6 +65,7 @@ class LoopTurn:
         self._claimed: list[ScheduledAction] = []
         self._expected: dict[ActionType, datetime] = {}
         self._more = False
+        self._leaves_more = False
         self._has_claimed = False
         self._goes_on = False
         self._has_failed = False
@@ -97,7 +98,7 @@ class LoopTurn:
         self._is_enabled = True
 
     def doubt(self) -> None:
-        """There may be something new that is due soon. Thread-safe; called once it is committed, before a wake-up."""
+        """There may be something new that is due soon. Thread-safe; called before a wake-up."""
         self._foresight.doubt()
 
     def disable(self) -> None:
@@ -114,6 +115,7 @@ class LoopTurn:
         self._give_back_unsealed()
         self._known = None
         self._more = False
+        self._leaves_more = False
         self._has_claimed = False
         self._goes_on = False
         if self._is_enabled:
@@ -155,6 +157,7 @@ class LoopTurn:
         self._claimed, self._handed = [], {}
         if left:
             self._guarded(lambda: self._claims.give_back(left))
+            self._foresight.doubt()
 
     def _claim_due(self) -> None:
         self._reconcile()
@@ -174,9 +177,10 @@ class LoopTurn:
         self._has_claimed = True
         taken = self._claims.claim(lane.action_type, most)
         self._known = None
-        self._foresight.took(lane.action_type, (action.run_at for action in taken.actions))
         self._claimed += taken.actions
+        self._foresight.took(lane.action_type, (action.run_at for action in taken.actions))
         self._goes_on = self._goes_on or taken.held > 0 or taken.is_searching
+        self._leaves_more = self._leaves_more or taken.has_more
         if taken.has_more:
             self._expected[lane.action_type] = _AT_ONCE
             self._more = self._more or lane.executor.free > len(taken.actions)
@@ -201,7 +205,7 @@ class LoopTurn:
 
     def _next_turn(self, now: datetime, latest: datetime) -> datetime:
         """The earliest due instant of a lane with room, by this machine's clock; for others a completion wakes."""
-        if self._known is None and not self._claims.is_paced and self._foresight.holds(self._began_at):
+        if self._is_foreseen():
             return self._foreseen_turn(now)
         known = self._known or self._look_ahead()
         self._expected = {}
@@ -220,6 +224,11 @@ class LoopTurn:
             backed_off = _BACK_OFF * ((1 << min(self._fruitless_turns - 1, 6)) - 1)
             return min(now + backed_off, latest)
         return soonest
+
+    def _is_foreseen(self) -> bool:
+        """Whether this turn claimed all that was due when it began, and an earlier look tells what is next."""
+        has_all = self._has_claimed and not (self._has_failed or self._leaves_more or self._claims.is_paced)
+        return has_all and self._known is None and self._foresight.holds(self._began_at)
 
     def _foreseen_turn(self, now: datetime) -> datetime:
         """The same from an earlier look. What was due when this turn began is claimed; more may be by now."""
@@ -248,6 +257,7 @@ class LoopTurn:
         now = time.monotonic()
         if self._claims.is_in_doubt or now >= self._next_reconciliation:
             self._claims.reconcile()
+            self._foresight.doubt()
             self._next_reconciliation = now + self._settings.lease.total_seconds() / 4
 
     def _guarded(self, work: Callable[[], Result]) -> Result | None:

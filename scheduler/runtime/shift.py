@@ -40,8 +40,8 @@ class Shift:
         self._is_over = False
         self._most = most
         self._waiting: deque[Batch] = deque()
-        # What goes for both is one lock. Idle threads aren't woken by a batch that another one takes, or ends.
-        lock = threading.Lock()
+        # What goes for both is one lock. Idle threads aren't woken by a batch that ends.
+        lock = threading.RLock()
         self._has_come = threading.Condition(lock)
         self._has_ended = threading.Condition(lock)
         self._outstanding: Counter[str] = Counter()
@@ -63,7 +63,7 @@ class Shift:
         with self._has_come:
             self._outstanding.update(one.job_id for one in batch)
             self._waiting.append(batch)
-            self._has_come.notify()
+            self._has_come.notify_all()
 
     def wait_idle(self, timeout: float | None) -> bool:
         """Wait until nothing is outstanding; False when that took longer than `timeout` seconds.

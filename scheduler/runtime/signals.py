@@ -29,25 +29,23 @@ class Signals:
     @contextmanager
     def heeding(self, numbers: Sequence[signal.Signals], heed: Callable[[int], None]) -> Iterator[None]:
         """`heed` is called with each of these signals, between any two steps of the main thread, and must not block."""
+        with _pipe() as (self._reading, writing):
 
-        def handle(number: int, _frame: FrameType | None) -> None:
-            heed(number)
-            self._waiting.append(number)
+            def handle(number: int, _frame: FrameType | None) -> None:
+                heed(number)
+                self._waiting.append(number)
+                # Where somebody's code in this thread has taken Python's own byte away.
+                _write(writing)
 
-        self._reading, writing = os.pipe()
-        os.set_blocking(self._reading, False)
-        os.set_blocking(writing, False)
-        # First, so that no handler is called whose byte goes nowhere.
-        previous_descriptor = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        previous = {number: signal.signal(number, handle) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(previous_descriptor)
-            os.close(writing)
-            os.close(self._reading)
+            # First, so that no handler is called whose byte goes nowhere.
+            previous_descriptor = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+            previous = {number: signal.signal(number, handle) for number in numbers}
+            try:
+                yield
+            finally:
+                for number, handler in previous.items():
+                    signal.signal(number, handler)
+                signal.set_wakeup_fd(previous_descriptor)
 
     def next(self, timeout: float) -> int | None:
         """The next signal; None when there was none for so many seconds."""
@@ -59,3 +57,21 @@ class Signals:
         with suppress(BlockingIOError):
             os.read(self._reading, _AT_ONCE)
         return self._waiting.popleft() if self._waiting else None
+
+
+@contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    """Both ends, neither of which blocks."""
+    ends = os.pipe()
+    try:
+        for end in ends:
+            os.set_blocking(end, False)
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+def _write(descriptor: int) -> None:
+    with suppress(BlockingIOError):
+        os.write(descriptor, b"\0")

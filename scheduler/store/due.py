@@ -34,7 +34,7 @@ _MOST_SEEN: Final = 100
 class NextDue:
     """When the next pending timeouts and the next pending sends are due, by the clock that read `now`.
 
-    No more than `most` of each. `later_...`: the first of them that isn't due yet.
+    No more than `most` of each. `later_...`: the first that isn't due yet, which needn't be among those.
     """
 
     now: datetime

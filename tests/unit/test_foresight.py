@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -143,6 +144,30 @@ def test_what_nobody_here_fires_is_nobodys_concern() -> None:
     one = foresight(timeouts=[0.25], sends=[-60.0], types=[TIMEOUT])
 
     assert one.holds(here(0.1))
+
+
+def test_it_is_as_old_as_the_question_not_as_the_answer() -> None:
+    """What was committed while the answer was on its way needn't be in it."""
+    stopwatch = Stopwatch()
+    one = Foresight([TIMEOUT], timedelta(seconds=1), stopwatch.read)
+    one.begin()
+    stopwatch.now = 0.75
+    one.saw(NextDue(THERE, [there(0.5)], [], None, None, most=MOST), HERE)
+
+    assert one.remaining() == timedelta(seconds=0.25)
+
+
+def test_what_is_taken_in_between_is_not_hoarded() -> None:
+    """A loop that goes from claim to claim doesn't ask for a while."""
+    one = foresight(timeouts=[0.25, 0.5])
+    tracemalloc.start()
+    for _ in range(2_000):
+        one.took(TIMEOUT, [there(0.1) for _ in range(10)])
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert size < 100_000
+    assert one.next_of(TIMEOUT) == here(0.25)
 
 
 @given(

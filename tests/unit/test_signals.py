@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 
 from scheduler.runtime.signals import Signals
 
 HEEDED = (signal.SIGUSR1, signal.SIGUSR2)
 LONG = 30.0
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def nobody(_number: int) -> None:
@@ -34,6 +39,39 @@ def test_one_that_interrupts_another_thread_ends_the_wait_of_this_one() -> None:
 
         assert signals.next(LONG) == signal.SIGUSR1
         other.join()
+
+
+def test_somebody_who_takes_pythons_own_byte_away_keeps_no_signal_from_being_told() -> None:
+    """An event loop of somebody's own in the main thread does that."""
+    signals = Signals()
+    with signals.heeding(HEEDED, nobody):
+        signal.set_wakeup_fd(-1)
+        main = threading.main_thread().ident
+        assert main is not None
+        other = threading.Thread(target=signal.pthread_kill, args=[main, signal.SIGUSR1])
+        other.start()
+
+        assert signals.next(LONG) == signal.SIGUSR1
+        other.join()
+
+
+def test_another_thread_is_refused_and_leaves_nothing_open() -> None:
+    before = open_files()
+    refused: list[ValueError] = []
+
+    def try_it() -> None:
+        try:
+            with Signals().heeding(HEEDED, nobody):
+                pass
+        except ValueError as error:
+            refused.append(error)
+
+    other = threading.Thread(target=try_it)
+    other.start()
+    other.join()
+
+    assert refused
+    assert open_files() == before
 
 
 def test_more_of_them_than_the_pipe_has_room_for_are_not_lost() -> None:

@@ -1,0 +1,206 @@
+"""Turns of the scheduling loop, without a database: when it looks at the table, and when it needn't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from scheduler.domain.action import ActionType
+from scheduler.domain.errors import DatabaseUnavailableError
+from scheduler.runtime.claim_turns import Taken
+from scheduler.runtime.loop_turn import Lane, LoopTurn
+from scheduler.store.due import NextDue
+from tests.support.scheduling import make_settings
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+MOST = 100
+
+
+def second(number: float) -> datetime:
+    return NOON + timedelta(seconds=number)
+
+
+class Table:
+    """What is due, the clock, and this process's claims: everything that a turn asks."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+        self.pending: list[datetime] = []
+        self.a_claim_takes = timedelta(0)
+        self.looks = 0
+        self.at_most = MOST
+        self.fails_to_reconcile = False
+        self.recovers: list[datetime] = []
+        self.given_back: list[Any] = []
+        self.is_in_doubt = False
+        self.is_paced = False
+        self.real_clock = SimpleNamespace(now=lambda: self.now)
+        self.clock = None
+
+    @contextmanager
+    def one_statement(self, *, writing: bool) -> Iterator[Any]:
+        """A transaction that nothing is asked of."""
+        assert not writing
+        yield None
+
+    def next_due(self, _transaction: None) -> NextDue:
+        """A look."""
+        self.looks += 1
+        return NextDue(self.now, sorted(self.pending)[:MOST], [], None, None, most=MOST)
+
+    def claim(self, _action_type: ActionType, limit: int) -> Taken:
+        """What is due, as much as one claim may have."""
+        due = [at for at in sorted(self.pending) if at <= self.now][: min(limit, self.at_most)]
+        for at in due:
+            self.pending.remove(at)
+        self.now += self.a_claim_takes
+        actions: list[Any] = [SimpleNamespace(dedupe_key=str(at), run_at=at) for at in due]
+        return Taken(actions, has_more=len(due) == self.at_most)
+
+    def reconcile(self) -> None:
+        """Once per quarter of a lease."""
+        if self.fails_to_reconcile:
+            raise DatabaseUnavailableError("away")
+        self.pending += self.recovers
+
+    def give_back(self, actions: Sequence[Any]) -> None:
+        """Due again."""
+        self.given_back += actions
+        self.pending += [action.run_at for action in actions]
+
+    def wait(self, _action_type: ActionType) -> float:
+        """No rates."""
+        return 0.0
+
+    def wait_of_held_back(self, _action_type: ActionType) -> None:
+        """No rates."""
+
+
+class Executor:
+    """Takes what it is given, unless it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.free = 3 * MOST
+        self.batch_size = MOST
+        self.refuses = False
+        self.claimed: list[Any] = []
+
+    def seal(self) -> set[str]:
+        """What APScheduler submitted."""
+        taken, self.claimed = self.claimed, []
+        return set() if self.refuses else {action.dedupe_key for action in taken}
+
+    def discard(self) -> None:
+        """Nothing is left."""
+
+
+class Turns:
+    """Turns of one loop with one lane, each at its second."""
+
+    def __init__(self, table: Table, executor: Executor) -> None:
+        anything: Any = SimpleNamespace(
+            loop_turned=lambda: None, clock_skew=lambda _: None, answered=lambda: None, failed=lambda _: None
+        )
+        stores: Any = SimpleNamespace(database=table, due=table)
+        taking: Any = executor
+        own: Any = table
+        settings = make_settings(poll_interval=HOUR, lease=HOUR)
+        self._table = table
+        self._executor = executor
+        self.loop = LoopTurn(stores, [Lane(ActionType.TIMEOUT, taking)], settings, anything, own, anything)
+        self.loop.enable()
+
+    def at(self, number: float) -> datetime:
+        """One turn; returns when the next one is due."""
+        self._table.now = second(number)
+        self._executor.claimed = self.loop.claim()
+        return self.loop.finish()
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+@pytest.fixture
+def executor() -> Executor:
+    return Executor()
+
+
+@pytest.fixture
+def turns(table: Table, executor: Executor) -> Turns:
+    return Turns(table, executor)
+
+
+def test_one_look_serves_for_all_that_it_has_seen(turns: Turns, table: Table) -> None:
+    table.pending = [second(number) for number in (1, 2, 3)]
+
+    assert [turns.at(number) for number in (0, 1, 2)] == [second(1), second(2), second(3)]
+    assert table.looks == 1
+
+
+def test_what_fell_due_during_a_turn_is_claimed_by_the_next_without_a_look(turns: Turns, table: Table) -> None:
+    table.pending = [second(1), second(1.5), second(9)]
+    turns.at(0)
+    looking = table.looks
+    table.a_claim_takes = timedelta(seconds=0.6)
+
+    assert turns.at(1) == second(1.5)
+    assert turns.at(1.6) == second(9)
+    assert table.looks == looking
+
+
+def test_an_error_before_the_claim_is_no_reason_to_turn_at_once(turns: Turns, table: Table) -> None:
+    """It would turn again and again, until what was seen is old."""
+    table.pending = [second(1), second(2)]
+    turns.at(0)
+    turns.at(1)
+    table.is_in_doubt = table.fails_to_reconcile = True
+
+    assert turns.at(2.1) > second(2.1) or table.looks > 1
+
+
+def test_what_nobody_took_is_seen_at_once(turns: Turns, table: Table, executor: Executor) -> None:
+    table.pending = [second(1), second(2)]
+    turns.at(0)
+    executor.refuses = True
+
+    assert turns.at(1) <= second(1)
+    assert [action.run_at for action in table.given_back] == [second(1)]
+
+
+def test_a_recovery_is_followed_by_a_look(turns: Turns, table: Table) -> None:
+    table.pending = [second(1), second(3)]
+    turns.at(0)
+    table.is_in_doubt = True
+    table.recovers = [second(1.5)]
+
+    assert turns.at(1) == second(1.5)
+
+
+def test_a_claim_that_leaves_something_is_followed_by_a_look(turns: Turns, table: Table, executor: Executor) -> None:
+    """More fell due than was seen coming: others have inserted it."""
+    table.pending = [second(1)]
+    turns.at(0)
+    table.pending += [second(1)] * 5
+    table.at_most = 3
+    executor.free = 3
+
+    assert turns.at(1) <= second(1)
+    assert table.looks == 2
+
+
+def test_something_new_is_looked_for(turns: Turns, table: Table) -> None:
+    table.pending = [second(1), second(9)]
+    turns.at(0)
+    table.pending.append(second(2))
+    turns.loop.doubt()
+
+    assert turns.at(1) == second(2)
+    assert table.looks == 2
