@@ -40,7 +40,7 @@ class Shift:
         self._is_over = False
         self._most = most
         self._waiting: deque[Batch] = deque()
-        # What goes for both is one lock. Idle threads aren't woken by a batch that ends.
+        # One lock for both. Threads that wait for a batch aren't woken by the end of another.
         lock = threading.RLock()
         self._has_come = threading.Condition(lock)
         self._has_ended = threading.Condition(lock)
