@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ class Stage:
         if contender.system == "sqlite":
             file = folder / "campaigns.db"
             copy_sqlite(self._file(name, cohorts), file)
+            os.sync()
             yield Place(f"sqlite:///{file}", folder)
             return
         database = self._servers.name("run")
@@ -39,6 +41,8 @@ class Stage:
         try:
             if contender.own_queue and not contender.in_database:
                 contender.ask(place, "load")
+            # What a copy of gigabytes left to be written would slow down this run, and the small one after it.
+            os.sync()
             yield place
         finally:
             self._servers.postgresql.drop_database(database)

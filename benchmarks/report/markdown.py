@@ -78,7 +78,7 @@ def report_lines(results: Results, charts: list[str], complaint: str | None) -> 
         "Written by `python -m benchmarks`. Every figure is the median of interleaved rounds, with the least and the "
         "most in brackets; ratios are medians of the ratios within each round. After every run the effects in the "
         "database were counted, and had to be exactly right. Each run starts on a fresh copy of a database: "
-        "PostgreSQL's buffers are cold, the system's file cache is warm, alike for all."
+        "PostgreSQL's buffers are cold, the system's file cache is warm, and what was copied is on disk, alike for all."
     )
     yield from _wrong(results)
     yield ""
