@@ -23,6 +23,7 @@ from scheduler.runtime.forking import watch
 from scheduler.runtime.job_store import TimeoutJobStore
 from scheduler.runtime.jobs import JobMaker
 from scheduler.runtime.keeping import Keeping
+from scheduler.runtime.lookout import Lookout
 from scheduler.runtime.loop_turn import Lane, LoopTurn
 from scheduler.runtime.own_claims import OwnClaims
 from scheduler.service.firing import Firing
@@ -66,7 +67,8 @@ class FiringEngine:
         self._claims = OwnClaims(stores, settings, self.owner)
         self.watch = DatabaseWatch(metrics)
         self._failure_watch = FailureWatch(metrics, settings.alert_consecutive_failures, self.owner)
-        self._keeping = Keeping(stores, settings, self.owner, self._claims, self.watch, self, metrics)
+        lookout = Lookout(stores)
+        self._keeping = Keeping(stores, settings, self.owner, self._claims, self.watch, lookout, self, metrics)
         self.apscheduler = CampaignScheduler(self, settings.poll_interval)
         lanes = [self._lane(ActionType.TIMEOUT, self._firing, settings.workers, settings.batch_size, ALIAS)]
         if send_handler is not None:
@@ -75,7 +77,7 @@ class FiringEngine:
             self._work_of[ActionType.SEND] = sends
             lanes.append(self._lane(ActionType.SEND, sends, settings.send_workers, sends.batch_size, SEND_ALIAS))
         self._lanes = lanes
-        self.turn = LoopTurn(stores, lanes, settings, metrics, self._claims, self.watch)
+        self.turn = LoopTurn(stores, lanes, settings, metrics, self._claims, self.watch, lookout)
         jobs = JobMaker(fire or self.fire, ALIAS, SEND_ALIAS)
         self.apscheduler.use(TimeoutJobStore(timeouts, jobs, self.turn))
         watch(self)
@@ -154,7 +156,7 @@ class FiringEngine:
         if not cut:
             return False
         with self._stores.database.reading() as transaction:
-            known = self._stores.due.next_due(transaction)
+            known = self._stores.outlooks.read(transaction)
         waits = [
             max(self._claims.wait(action_type), self._claims.wait_of_held_back(action_type) or 0.0)
             for action_type in cut

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.domain.action import ActionType
-from scheduler.store.due import NextDue
+from scheduler.store.outlook import Outlook
 
 _NOT_YET: Final = -float("inf")
 
@@ -44,7 +44,7 @@ class Foresight:
         self._asked_at, self._looked_at = self._seconds(), _NOT_YET
         self._is_doubted = False
 
-    def saw(self, known: NextDue, known_at: datetime) -> None:
+    def saw(self, known: Outlook, known_at: datetime) -> None:
         """What that look told; `known_at` is when by this machine's clock."""
         self._offset = known_at - known.now
         for action_type in self._coming:

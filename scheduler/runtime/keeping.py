@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from scheduler.domain.errors import DatabaseUnavailableError
 from scheduler.runtime.database_watch import DatabaseWatch
+from scheduler.runtime.lookout import Lookout
 from scheduler.runtime.maintenance import Maintenance
 from scheduler.runtime.own_claims import OwnClaims
 from scheduler.runtime.ticker import Ticker
@@ -50,6 +51,7 @@ class Keeping:
         owner: Owner,
         claims: OwnClaims,
         watch: DatabaseWatch,
+        lookout: Lookout,
         kept: Kept,
         metrics: Metrics,
     ) -> None:
@@ -57,6 +59,7 @@ class Keeping:
         self._owner = owner
         self._claims = claims
         self._watch = watch
+        self._lookout = lookout
         self._kept = kept
         self._lease = settings.lease.total_seconds()
         self._noted: tuple[float, int | None] | None = None
@@ -69,6 +72,7 @@ class Keeping:
         self._progress = ProgressNotes(stores, owner, metrics)
         self._renewal = Ticker("outreach:renewal", self._lease / _RENEWALS_PER_LEASE, self._renew)
         interval = min(self._lease / _RECOVERIES_PER_LEASE, _LONGEST_INTERVAL)
+        self._interval = timedelta(seconds=interval)
         self._upkeep = Ticker("outreach:upkeep", interval, self._keep_up, at_once=True)
         self._wakeup = Wakeup(stores.database, watch, kept.wakeup, self._upkeep.nudge)
 
@@ -139,13 +143,15 @@ class Keeping:
         if self._watch.recoveries != self._recovered_after:
             self._recovered_after = self._watch.recoveries
             self._give_time_to_renew()
+        if not self._lookout.glance(self._interval).is_anything_claimed:
+            return
         if self._maintenance.recover(sends=time.monotonic() >= self._sends_not_before):
             self._kept.wakeup()
 
     def _count(self) -> None:
         """Where the database is away, nothing is known of it."""
         if self._watch.is_up:
-            self._counting.look()
+            self._counting.look(self._lookout.glance(self._interval))
 
     def _give_time_to_renew(self) -> None:
         """After an outage, which a process that has just begun can't know of, others first renew what they work on.
@@ -160,7 +166,7 @@ class Keeping:
         if self._noted is not None and self._noted[1] == presence and now - self._noted[0] < self._lease:
             return
         owner = self._owner
-        with self._stores.database.transaction() as transaction:
+        with self._stores.database.one_statement() as transaction:
             self._stores.instances.note_alive(
                 transaction, owner.id, owner.instance_name, owner.process_id, owner.process_mark, presence
             )

@@ -14,9 +14,10 @@ from scheduler.runtime.clock_watch import ClockWatch
 from scheduler.runtime.database_watch import DatabaseWatch
 from scheduler.runtime.executor import BatchExecutor
 from scheduler.runtime.foresight import Foresight
+from scheduler.runtime.lookout import Lookout
 from scheduler.runtime.own_claims import OwnClaims
 from scheduler.settings import Settings
-from scheduler.store.due import NextDue
+from scheduler.store.outlook import Outlook
 from scheduler.store.stores import Stores
 from scheduler.telemetry.metrics import Metrics
 from scheduler.telemetry.sentry import report_unexpected
@@ -52,8 +53,10 @@ class LoopTurn:
         metrics: Metrics,
         claims: OwnClaims,
         watch: DatabaseWatch,
+        lookout: Lookout,
     ) -> None:
         self._stores = stores
+        self._lookout = lookout
         self._lanes = lanes
         self._settings = settings
         self._metrics = metrics
@@ -70,7 +73,7 @@ class LoopTurn:
         self._goes_on = False
         self._has_failed = False
         self._fruitless_turns = 0
-        self._known: NextDue | None = None
+        self._known: Outlook | None = None
         self._known_at = stores.database.real_clock.now()
         self._began_at = self._known_at
         self._foresight = Foresight([lane.action_type for lane in lanes], settings.poll_interval)
@@ -185,23 +188,14 @@ class LoopTurn:
             self._expected[lane.action_type] = _AT_ONCE
             self._more = self._more or lane.executor.free > len(taken.actions)
 
-    def _look_ahead(self) -> NextDue:
-        clock = self._stores.database.real_clock
-        with self._stores.database.one_statement(writing=False) as transaction:
-            self._foresight.begin()
-            before = clock.now()
-            known = self._stores.due.next_due(transaction)
-            if known.is_read_only:
-                # It answers, but nothing can be fired there. A session that began so may stay so: it isn't used again.
-                transaction.connection.invalidate()
-                raise DatabaseUnavailableError("the server is read-only")
-            after = clock.now()
+    def _look_ahead(self) -> Outlook:
+        self._foresight.begin()
+        look = self._lookout.look()
         if self._stores.database.clock is None:
-            self._clock_watch.compare(before, known.now, after)
-        self._known = known  # only now: a connection that broke at the end would pass for one that recovered
-        self._known_at = before + (after - before) / 2
-        self._foresight.saw(known, self._known_at)
-        return known
+            self._clock_watch.compare(look.asked_at, look.outlook.now, look.answered_at)
+        self._known, self._known_at = look.outlook, look.at
+        self._foresight.saw(look.outlook, look.at)
+        return look.outlook
 
     def _next_turn(self, now: datetime, latest: datetime) -> datetime:
         """The earliest due instant of a lane with room, by this machine's clock; for others a completion wakes."""
@@ -237,7 +231,7 @@ class LoopTurn:
         next_look = now + self._foresight.remaining()
         return min([next_look, *(at for lane, at in coming.items() if lane.executor.free > 0)])
 
-    def _due_in(self, known: NextDue, action_type: ActionType) -> timedelta | None:
+    def _due_in(self, known: Outlook, action_type: ActionType) -> timedelta | None:
         """When the next of that type is due and the rates allow it; None when there is none."""
         at = known.of(action_type)
         if at is None:
@@ -253,12 +247,18 @@ class LoopTurn:
         return max(due_in, _seconds(self._claims.wait(action_type)))
 
     def _reconcile(self) -> None:
-        """At once when in doubt, else four times per lease."""
-        now = time.monotonic()
-        if self._claims.is_in_doubt or now >= self._next_reconciliation:
-            self._claims.reconcile()
-            self._foresight.doubt()
-            self._next_reconciliation = now + self._settings.lease.total_seconds() / 4
+        """At once when in doubt, else four times per lease, unless there was no claim at all a moment ago."""
+        now, quarter = time.monotonic(), self._settings.lease / 4
+        if not self._claims.is_in_doubt:
+            if now < self._next_reconciliation:
+                return
+            last = self._lookout.last(within=quarter)
+            if last is not None and not last.is_anything_claimed:
+                # What is older than its lease would have been seen.
+                return
+        self._claims.reconcile()
+        self._foresight.doubt()
+        self._next_reconciliation = now + quarter.total_seconds()
 
     def _guarded(self, work: Callable[[], Result]) -> Result | None:
         """The loop must go on whatever happens."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,17 +22,21 @@ _SHORTEST_SILENCE: Final = timedelta(hours=1)
 # A living one is noted once per lease.
 _LEASES_OF_SILENCE: Final = 3
 _TIDIED_EVERY_SECONDS: Final = 60.0
+_ROUND_EVERY_SECONDS: Final = 600.0
 
 
 class Maintenance:
     """Recovers claims, and removes what is too old. For one thread."""
 
-    def __init__(self, stores: Stores, owner: Owner, settings: Settings) -> None:
+    def __init__(
+        self, stores: Stores, owner: Owner, settings: Settings, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds = seconds
         self._settings = settings
         self._silent_for = max(_SHORTEST_SILENCE, _LEASES_OF_SILENCE * settings.lease)
         self._stores = stores
         self._owner = owner
-        self._next_tidying = 0.0
+        self._next_tidying = -math.inf
 
     @cached_property
     def _retention(self) -> Retention:
@@ -76,9 +81,9 @@ class Maintenance:
     def tidy(self) -> None:
         """Remove some of what is older than RETENTION, and of instances long gone.
 
-        Once a minute, and with every call while there is more.
+        A piece a minute, and with every call while there is more; once everything was looked at, ten minutes later.
         """
-        now = time.monotonic()
+        now = self._seconds()
         if now < self._next_tidying:
             return
         self._next_tidying = now + _TIDIED_EVERY_SECONDS
@@ -88,3 +93,5 @@ class Maintenance:
         if removed:
             self._next_tidying = now
             emit("retention.removed", rows=removed)
+        elif self._retention.is_round_over:
+            self._next_tidying = now + _ROUND_EVERY_SECONDS

@@ -14,7 +14,8 @@ from scheduler.store.listening import NoSessionError, listen
 from scheduler.telemetry.log import emit
 from scheduler.telemetry.sentry import report_unexpected
 
-_PROBE_EVERY: Final = 10.0
+# Keepalives find a dead wire sooner (sessions.py); not one behind a proxy that stays.
+_PROBE_EVERY: Final = 30.0
 _FIRST_RETRY: Final = 0.1
 _LONGEST_RETRY: Final = 2.0
 

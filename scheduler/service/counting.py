@@ -8,6 +8,7 @@ the oldest has been due is read by each process itself, whenever it looks: that 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from scheduler.settings import Settings
 from scheduler.store.backlog import BacklogRow
 from scheduler.store.database import Transaction
 from scheduler.store.errors import is_refusal
+from scheduler.store.outlook import Outlook
 from scheduler.store.stores import Stores
 from scheduler.store.turns import take_turn
 from scheduler.telemetry.alerts import tell_backlog
@@ -28,18 +30,23 @@ from scheduler.telemetry.metrics import Metrics
 
 SHORTEST_INTERVAL: Final = timedelta(seconds=10)
 REST: Final = 20
+# How much less often it is counted while nothing is due, and while the same is to come as at the last count, too.
 _CALM: Final = 3
+_UNCHANGED: Final = 6
 # A count that takes longer is given up: it would hold back the vacuum of the busiest table.
 _LONGEST_COUNT: Final = timedelta(seconds=30)
 
+Instants = Sequence[Sequence[datetime]]
+
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """One look: the present in real time, what is in the row, for how long the oldest has been due."""
+class _Sight:
+    """The present in real time, what was counted last, for how long the oldest has been due, what is due next."""
 
     real: datetime
     before: BacklogRow | None
     oldest_due: timedelta
+    to_come: Instants
     counted: BacklogRow | None = None
 
 
@@ -54,49 +61,54 @@ class Counting:
         self._interval = interval
         self._limits = BacklogLimits(settings.alert_backlog, settings.alert_oldest_due)
         self._longest = min(settings.database_timeout / 2, _LONGEST_COUNT)
+        self._known: BacklogRow | None = None
+        self._to_come_then: Instants = ()
         self._not_before = 0.0
         self._pending_not_before = 0.0
 
-    def look(self) -> None:
-        """Read what was counted, or count, and tell the metrics. Raises DatabaseUnavailableError."""
-        looked = self._look()
-        if time.monotonic() >= self._not_before and self._is_time(looked):
+    def look(self, outlook: Outlook) -> None:
+        """Take what was counted, or count, and tell the metrics. Raises DatabaseUnavailableError."""
+        seen = self._see(outlook)
+        if time.monotonic() >= self._not_before and self._is_time(seen):
             try:
-                looked = self._count_in_turn(looked)
+                seen = self._count_in_turn(seen)
             except DatabaseUnavailableError as error:
                 if not is_refusal(error.__cause__):
                     raise
                 self._not_before = time.monotonic() + self._rest()
-        if looked.counted is not None:
-            self._keep(looked, looked.counted)
-        row = looked.counted or looked.before
+        if seen.counted is not None:
+            self._keep(seen, seen.counted)
+        row = seen.counted or seen.before
         if row is not None:
-            self._metrics.backlog(_figures(row, looked))
+            self._metrics.backlog(_figures(row, seen))
 
-    def _look(self) -> _Look:
-        """What somebody counted, and how old the oldest is. A round trip each, and no transaction."""
-        stores = self._stores
-        with stores.database.one_statement(writing=False) as transaction:
-            known = stores.due.next_due(transaction)
-            real, before = stores.backlog.read(transaction)
-        first = min((at for kind in ActionType if (at := known.of(kind)) is not None), default=known.now)
-        return _Look(real, before, max(known.now - first, timedelta(0)))
+    def _see(self, outlook: Outlook) -> _Sight:
+        """What somebody counted is read once, and again when it was counted anew."""
+        to_come = [outlook.all_of(kind) for kind in ActionType]
+        known_at = None if self._known is None else self._known.counted_at
+        if outlook.counted_at != known_at:
+            with self._stores.database.one_statement(writing=False) as transaction:
+                self._known, self._to_come_then = self._stores.backlog.read(transaction), to_come
+        first = min((instants[0] for instants in to_come if instants), default=outlook.now)
+        return _Sight(outlook.real, self._known, max(outlook.now - first, timedelta(0)), to_come)
 
-    def _count_in_turn(self, looked: _Look) -> _Look:
+    def _count_in_turn(self, seen: _Sight) -> _Sight:
         """One process at a time counts, for as long as its transaction lasts; any other shows the last count."""
         with self._stores.database.reading() as transaction:
             if not take_turn(transaction, "counting"):
-                return looked
+                return seen
             self._stores.backlog.limit(transaction, self._longest)
-            return replace(looked, counted=self._count(transaction, looked.real, looked.before))
+            return replace(seen, counted=self._count(transaction, seen.real, seen.before))
 
-    def _is_time(self, looked: _Look) -> bool:
-        """Less often while nothing is due: whoever is idle hardly shows in the database."""
-        before = looked.before
+    def _is_time(self, seen: _Sight) -> bool:
+        """Less often while nothing is due, and less still while nothing changes: an idle process hardly shows."""
+        before = seen.before
         if before is None:
             return True
-        is_calm = not (before.due or before.claimed or looked.oldest_due)
-        return looked.real - before.counted_at >= self._pause(before.took) * (_CALM if is_calm else 1)
+        pauses = 1
+        if not (before.due or before.claimed or seen.oldest_due):
+            pauses = _UNCHANGED if seen.to_come == self._to_come_then else _CALM
+        return seen.real - before.counted_at >= self._pause(before.took) * pauses
 
     def _pause(self, took: float) -> timedelta:
         return max(self._interval, timedelta(seconds=REST * took))
@@ -136,20 +148,22 @@ class Counting:
         """After a count that was refused, in seconds."""
         return REST * self._longest.total_seconds()
 
-    def _keep(self, looked: _Look, counted: BacklogRow) -> None:
+    def _keep(self, seen: _Sight, counted: BacklogRow) -> None:
         """Keep the count, and what follows from it, unless somebody was faster: then that one has told.
 
         Told before the commit: whoever dies in between leaves an alert that is told twice, not one that nobody hears.
         """
-        watch = _watch_of(looked.before)
-        seen = Backlog(counted.counted_at, counted.due, looked.oldest_due)
-        after, turn = watch.after(seen, self._limits)
+        watch = _watch_of(seen.before)
+        after, turn = watch.after(Backlog(counted.counted_at, counted.due, seen.oldest_due), self._limits)
         row = replace(counted, lowest_due=after.lowest_due, lowest_at=after.lowest_at, alerted_at=after.raised_at)
         database = self._stores.database
         with database.one_statement() if turn is None else database.transaction() as transaction:
-            if self._stores.backlog.replace(transaction, looked.before, row) and turn is not None:
-                lasted = None if watch.raised_at is None else seen.at - watch.raised_at
-                tell_backlog(is_raised=turn == Turn.RAISED, due=seen.due, oldest_due=seen.oldest_due, lasted=lasted)
+            is_kept = self._stores.backlog.replace(transaction, seen.before, row)
+            if is_kept and turn is not None:
+                lasted = None if watch.raised_at is None else row.counted_at - watch.raised_at
+                tell_backlog(is_raised=turn == Turn.RAISED, due=row.due, oldest_due=seen.oldest_due, lasted=lasted)
+        if is_kept:
+            self._known, self._to_come_then = row, seen.to_come
 
 
 def _watch_of(row: BacklogRow | None) -> BacklogWatch:
@@ -158,16 +172,16 @@ def _watch_of(row: BacklogRow | None) -> BacklogWatch:
     )
 
 
-def _figures(row: BacklogRow, looked: _Look) -> BacklogFigures:
+def _figures(row: BacklogRow, seen: _Sight) -> BacklogFigures:
     pending_at = row.pending_counted_at
     return BacklogFigures(
         due=row.due,
         claimed=row.claimed,
         errors=row.errors,
-        counts_age=_age(looked.real - row.counted_at),
-        oldest_due=looked.oldest_due.total_seconds(),
+        counts_age=_age(seen.real - row.counted_at),
+        oldest_due=seen.oldest_due.total_seconds(),
         pending=row.pending,
-        pending_age=None if pending_at is None else _age(looked.real - pending_at),
+        pending_age=None if pending_at is None else _age(seen.real - pending_at),
     )
 
 

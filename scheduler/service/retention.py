@@ -77,6 +77,11 @@ class Retention:
         """
         return self._step(self._campaigns) + self._seek(self._actions) + self._seek(self._events)
 
+    @property
+    def is_round_over(self) -> bool:
+        """Whether everything was looked at, and the next call begins anew."""
+        return all(walk.place == walk.first for walk in (self._campaigns, self._actions, self._events))
+
     def _seek(self, walk: _Walk) -> int:
         """Steps, until one has removed something, or the round is over."""
         for _ in range(SLICES):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Double, Integer, Text, bindparam, func, literal_column, select, true, type_coerce
+from sqlalchemy import BigInteger, Double, Integer, Text, bindparam, func, literal_column, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scheduler.domain.action import ActionType
@@ -54,15 +54,15 @@ class BacklogRows:
         self._table = layout.tables.backlog
         self._actions = layout.tables.scheduled_actions.c
         self._clock = ClaimClock(layout)
-        self._read = self._read_statement()
+        self._read = select(*(self._table.c[name] for name in _NAMES))
         self._count_work = self._count_work_statement()
         self._count_pending = select(func.count()).where(self._actions.status == PENDING)
         self._write = self._write_statement()
 
-    def read(self, transaction: Transaction) -> tuple[datetime, BacklogRow | None]:
-        """The present in real time, and what was last counted; None before the first count."""
-        real, *row = transaction.connection.execute(self._read, self._clock.real_parameters(transaction)).one()
-        return real, None if row[0] is None else BacklogRow(*row)
+    def read(self, transaction: Transaction) -> BacklogRow | None:
+        """What was last counted; None before the first count."""
+        row = transaction.connection.execute(self._read).first()
+        return None if row is None else BacklogRow(*row)
 
     def count_work(self, transaction: Transaction) -> tuple[int, int, int]:
         """How many are due, claimed, and in error."""
@@ -87,11 +87,6 @@ class BacklogRows:
         seen = None if before is None else before.counted_at
         written = transaction.connection.execute(self._write, {**values, "seen": seen})
         return written.first() is not None
-
-    def _read_statement(self) -> Any:
-        columns = [self._table.c[name] for name in _NAMES]
-        now = select(self._clock.real().label("real")).subquery("now")
-        return select(type_coerce(now.c.real, Instant), *columns).select_from(now.outerjoin(self._table, true()))
 
     def _count_work_statement(self) -> Any:
         """Each from its partial index. Both kinds are counted apart: the index of what is due begins with the kind."""

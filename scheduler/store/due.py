@@ -1,20 +1,16 @@
-"""What is due: when, and whose. Reads only, and no more than it was asked for, however much is pending."""
+"""Whose turn it is: the tenants with something due. Reads no more than it was asked for, however much is pending."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
     CTE,
     Integer,
     Select,
     Text,
     bindparam,
-    func,
     literal_column,
     select,
     true,
@@ -23,40 +19,8 @@ from sqlalchemy import (
 from scheduler.domain.action import ActionType
 from scheduler.store.claim_clock import ClaimClock
 from scheduler.store.database import Transaction
-from scheduler.store.prepared import Prepared
 from scheduler.store.statuses import PENDING, is_pending_of_tenant
-from scheduler.store.tables import Instant, Layout
-
-_MOST_SEEN: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class NextDue:
-    """When the next pending timeouts and the next pending sends are due, by the clock that read `now`.
-
-    No more than `most` of each. `later_...`: the first that isn't due yet, which needn't be among those.
-    """
-
-    now: datetime
-    timeouts: Sequence[datetime]
-    sends: Sequence[datetime]
-    later_timeout: datetime | None
-    later_send: datetime | None
-    is_read_only: bool = False
-    most: int = 1
-
-    def all_of(self, action_type: ActionType) -> Sequence[datetime]:
-        """When the next ones of that type are due, in order."""
-        return self.timeouts if action_type == ActionType.TIMEOUT else self.sends
-
-    def of(self, action_type: ActionType) -> datetime | None:
-        """When the next of that type is due."""
-        return next(iter(self.all_of(action_type)), None)
-
-    def later_of(self, action_type: ActionType) -> datetime | None:
-        """When the next of that type is due that isn't yet."""
-        return self.later_timeout if action_type == ActionType.TIMEOUT else self.later_send
-
+from scheduler.store.tables import Layout
 
 # Tenants that have something pending, in the order of the walk, each with whether any of it is due.
 Walked = Sequence[tuple[str, bool]]
@@ -69,21 +33,8 @@ class Due:
         self._layout = layout
         self._table = layout.tables.scheduled_actions
         self._clock = ClaimClock(layout)
-        self._next = Prepared(self._next_statement())
         self._walk = self._walk_statement()
         self._newest = self._newest_statement()
-
-    def next_due(self, transaction: Transaction) -> NextDue:
-        """When there will be something to claim; on PostgreSQL, where asking costs a round trip, of the next hundred.
-
-        Reads so many index entries of each type.
-        """
-        (row,) = self._next.rows(transaction, self._clock.due_parameters(transaction))
-        if self._layout.is_postgresql:
-            now, timeouts, sends, later_timeout, later_send, is_read_only = row
-            return NextDue(now, timeouts, sends, later_timeout, later_send, is_read_only, _MOST_SEEN)
-        now, timeout, send, later_timeout, later_send = row
-        return NextDue(now, _known(timeout), _known(send), later_timeout, later_send)
 
     def walk(self, transaction: Transaction, action_type: ActionType, after: str, most: int) -> Walked:
         """The next `most` tenants behind `after` ('': from the first). One index probe for each."""
@@ -95,30 +46,6 @@ class Due:
         """The tenants of the `most` actions that fell due last."""
         parameters = {"kind": action_type, "most": most, **self._clock.due_parameters(transaction)}
         return list(transaction.connection.execute(self._newest, parameters).scalars())
-
-    def _next_statement(self) -> Any:
-        return select(
-            self._clock.due().label("now"),
-            self._next_ones(ActionType.TIMEOUT).label("timeouts"),
-            self._next_ones(ActionType.SEND).label("sends"),
-            self._earliest(ActionType.TIMEOUT, later=True).scalar_subquery().label("later_timeout"),
-            self._earliest(ActionType.SEND, later=True).scalar_subquery().label("later_send"),
-            *([func.current_setting("transaction_read_only") == "on"] if self._layout.is_postgresql else []),
-        )
-
-    def _next_ones(self, action_type: ActionType) -> Any:
-        if self._layout.is_postgresql:
-            ones = self._earliest(action_type, most=_MOST_SEEN).scalar_subquery()
-            return func.array(ones, type_=ARRAY(Instant()))
-        return self._earliest(action_type).scalar_subquery()
-
-    def _earliest(self, action_type: ActionType, *, later: bool = False, most: int = 1) -> Select[Any]:
-        actions = self._table.c
-        kind = literal_column(f"'{action_type}'", Text)
-        pending = select(actions.run_at).where(actions.status == PENDING, actions.action_type == kind)
-        if later:
-            pending = pending.where(actions.run_at > self._clock.due())
-        return pending.order_by(actions.run_at).limit(literal_column(str(most), Integer))
 
     def _walk_statement(self) -> Any:
         walk = self._lateral_walk() if self._layout.is_postgresql else self._scalar_walk()
@@ -177,7 +104,3 @@ class Due:
         entries = self._pending(table, table.c.run_at).where(table.c.tenant_id == walk.c.tenant_id)
         first = entries.order_by(table.c.run_at).limit(1).scalar_subquery()
         return select(walk.c.tenant_id, walk.c.place, first.label("run_at")).cte("walked")
-
-
-def _known(instant: datetime | None) -> Sequence[datetime]:
-    return () if instant is None else (instant,)

@@ -21,6 +21,7 @@ from scheduler.store.instances import Instances
 from scheduler.store.migrating import Migrating
 from scheduler.store.moves import Moves
 from scheduler.store.operator_actions import OperatorActions
+from scheduler.store.outlook import Outlooks
 from scheduler.store.pauses import Pauses
 from scheduler.store.plans import Plans
 from scheduler.store.resuming import Resuming
@@ -66,8 +67,13 @@ class Stores:
 
     @cached_property
     def due(self) -> Due:
-        """When something is due, and whose."""
+        """Whose turn it is."""
         return statements_of(Due, self._layout)
+
+    @cached_property
+    def outlooks(self) -> Outlooks:
+        """When something is due, and what else a process has to know all the time."""
+        return statements_of(Outlooks, self._layout)
 
     @cached_property
     def backlog(self) -> BacklogRows:

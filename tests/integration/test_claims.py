@@ -374,14 +374,14 @@ def test_releasing_never_waits_for_a_row_that_is_being_worked_on(
     assert [action.key for action in claim(stores)] == [idle.key]
 
 
-def test_next_due_tells_each_type_apart(scheduler: TimeoutScheduler, stores: Stores) -> None:
+def test_an_outlook_tells_each_type_apart(scheduler: TimeoutScheduler, stores: Stores) -> None:
     scheduler.schedule_many([make_job(scheduled_at=NOON), make_job(campaign_id="c-2", scheduled_at=FAR_AHEAD)])
     with stores.database.reading() as transaction:
-        alone = stores.due.next_due(transaction)
+        alone = stores.outlooks.read(transaction)
     execute(scheduler, "UPDATE scheduled_actions SET action_type = 'send' WHERE campaign_id = 'c-2'")
 
     with stores.database.reading() as transaction:
-        both = stores.due.next_due(transaction)
+        both = stores.outlooks.read(transaction)
 
     assert (alone.of(ActionType.TIMEOUT), alone.of(ActionType.SEND)) == (NOON, None)
     assert (both.of(ActionType.TIMEOUT), both.of(ActionType.SEND)) == (NOON, FAR_AHEAD)
@@ -468,8 +468,8 @@ HOT: dict[str, tuple[Callable[[Stores, Transaction], object], set[str]]] = {
         {"ix_scheduled_actions_claimed"},
     ),
     "next due": (
-        lambda stores, transaction: stores.due.next_due(transaction),
-        {"ix_scheduled_actions_due"},
+        lambda stores, transaction: stores.outlooks.read(transaction),
+        {"ix_scheduled_actions_due", "ix_scheduled_actions_claimed"},
     ),
     "unfinished": (
         lambda stores, transaction: stores.actions.unfinished(

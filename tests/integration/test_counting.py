@@ -16,7 +16,7 @@ from scheduler.store.turns import take_turn
 from scheduler.telemetry import backlog_gauges
 from tests.integration.conftest import OpenScheduler
 from tests.support.eventually import eventually
-from tests.support.scheduling import FAR_AHEAD, LONG_AGO, Recorder, execute, make_jobs, make_settings, query
+from tests.support.scheduling import FAR_AHEAD, LONG_AGO, Recorder, execute, make_job, make_jobs, make_settings, query
 
 GAUGES: Final = ("pending", "due", "claimed", "errors")
 ALWAYS: Final = timedelta(0)
@@ -43,8 +43,18 @@ def shown(scheduler: TimeoutScheduler, *names: str) -> list[float | None]:
     return [value(f"timeout_scheduler_{name}") for name in names or GAUGES]
 
 
-def counting(scheduler: TimeoutScheduler, interval: timedelta = ALWAYS, **settings: Any) -> Counting:
-    return Counting(scheduler.stores, make_settings(**settings), scheduler.metrics, interval)
+class Counts:
+    """One process that looks, and counts when it is time."""
+
+    def __init__(self, scheduler: TimeoutScheduler, interval: timedelta = ALWAYS, **settings: Any) -> None:
+        self._stores = scheduler.stores
+        self._counting = Counting(scheduler.stores, make_settings(**settings), scheduler.metrics, interval)
+
+    def look(self) -> None:
+        """A look at the table, and what follows from it."""
+        with self._stores.database.reading() as transaction:
+            outlook = self._stores.outlooks.read(transaction)
+        self._counting.look(outlook)
 
 
 def fill(scheduler: TimeoutScheduler) -> None:
@@ -74,9 +84,8 @@ def rest(scheduler: TimeoutScheduler) -> None:
 def age(scheduler: TimeoutScheduler, by: timedelta) -> None:
     """The last count took no time, and was so long ago."""
     rest(scheduler)
-    rows = scheduler.stores.backlog
     with scheduler.database.transaction() as transaction:
-        real, _ = rows.read(transaction)
+        real = scheduler.stores.outlooks.read(transaction).real
     at = real - by if scheduler.database.is_postgresql else to_text(real - by)
     execute(scheduler, "UPDATE timeout_scheduler_backlog SET counted_at = :at, pending_counted_at = :at", at=at)
 
@@ -84,7 +93,7 @@ def age(scheduler: TimeoutScheduler, by: timedelta) -> None:
 def test_all_that_waits_is_counted(scheduler: TimeoutScheduler) -> None:
     fill(scheduler)
     assert shown(scheduler) == [None] * 4
-    counting(scheduler).look()
+    Counts(scheduler).look()
     assert shown(scheduler) == [50, 20, 1, 2]
     (age,) = shown(scheduler, "oldest_due_seconds")
     assert age is not None
@@ -92,7 +101,7 @@ def test_all_that_waits_is_counted(scheduler: TimeoutScheduler) -> None:
 
 
 def test_a_table_without_anything_is_counted_too(scheduler: TimeoutScheduler) -> None:
-    counting(scheduler).look()
+    Counts(scheduler).look()
     assert shown(scheduler, *GAUGES, "oldest_due_seconds") == [0, 0, 0, 0, 0]
 
 
@@ -101,10 +110,10 @@ def test_every_process_shows_what_one_of_them_counted(
 ) -> None:
     other = open_scheduler(database_url)
     fill(scheduler)
-    counting(scheduler, NEVER_AGAIN).look()
+    Counts(scheduler, NEVER_AGAIN).look()
     scheduler.schedule_many(make_jobs(7, node_id="more"))
 
-    counting(other, NEVER_AGAIN).look()
+    Counts(other, NEVER_AGAIN).look()
 
     assert shown(other) == shown(scheduler) == [50, 20, 1, 2]
     assert query(scheduler, "SELECT due, pending FROM timeout_scheduler_backlog") == [(20, 50)]
@@ -112,7 +121,7 @@ def test_every_process_shows_what_one_of_them_counted(
 
 def test_while_nothing_is_due_it_is_counted_less_often(scheduler: TimeoutScheduler) -> None:
     hour = timedelta(hours=1)
-    counts = counting(scheduler, hour)
+    counts = Counts(scheduler, hour)
     counts.look()
     scheduler.schedule_many(make_jobs(1, scheduled_at=FAR_AHEAD))
     age(scheduler, 2 * hour)
@@ -123,33 +132,62 @@ def test_while_nothing_is_due_it_is_counted_less_often(scheduler: TimeoutSchedul
     assert shown(scheduler, "pending", "due") == [2, 1]
 
 
+def test_while_the_same_is_to_come_it_is_counted_less_often_still(scheduler: TimeoutScheduler) -> None:
+    hour = timedelta(hours=1)
+    scheduler.schedule(make_job(scheduled_at=FAR_AHEAD))
+    counts = Counts(scheduler, hour)
+    counts.look()
+    scheduler.schedule(make_job(node_id="later", scheduled_at=FAR_AHEAD))
+    execute(scheduler, "UPDATE scheduled_actions SET status = 'error', finished_at = run_at WHERE node_id = 'later'")
+
+    shows = [shown(scheduler, "errors")]
+    for hours in (4, 7):
+        age(scheduler, hours * hour)
+        counts.look()
+        shows.append(shown(scheduler, "errors"))
+
+    assert shows == [[0], [0], [1]]
+
+
+def test_what_is_known_already_is_not_read_again(scheduler: TimeoutScheduler) -> None:
+    counts = Counts(scheduler, NEVER_AGAIN)
+    counts.look()
+    statements: list[str] = []
+    event.listen(scheduler.database.engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
+
+    counts.look()
+
+    assert len([said for said in statements if said.startswith("SELECT")]) == 1
+    assert shown(scheduler, "due") == [0]
+
+
 def test_while_one_counts_nobody_else_does(open_scheduler: OpenScheduler, postgresql_url: str) -> None:
     scheduler = open_scheduler(postgresql_url)
     fill(scheduler)
     with scheduler.database.transaction() as transaction:
         assert take_turn(transaction, "counting")
-        counting(scheduler).look()
+        Counts(scheduler).look()
     assert shown(scheduler) == [None] * 4
 
 
 def test_a_count_rests_for_twenty_times_what_it_took(scheduler: TimeoutScheduler) -> None:
     fill(scheduler)
-    counting(scheduler).look()
+    Counts(scheduler).look()
     execute(scheduler, "UPDATE timeout_scheduler_backlog SET took = 3600")
     scheduler.schedule_many(make_jobs(7, node_id="more"))
 
-    counting(scheduler).look()
+    Counts(scheduler).look()
 
     assert shown(scheduler) == [50, 20, 1, 2]
 
 
 def test_what_is_pending_is_counted_apart_and_less_often(scheduler: TimeoutScheduler) -> None:
     fill(scheduler)
-    counting(scheduler).look()
+    Counts(scheduler).look()
     execute(scheduler, "UPDATE timeout_scheduler_backlog SET took = 0, pending_took = 3600")
     scheduler.schedule_many(make_jobs(7, node_id="more"))
 
-    counting(scheduler).look()
+    Counts(scheduler).look()
 
     assert shown(scheduler) == [50, 27, 1, 2]
 
@@ -175,12 +213,12 @@ def test_a_count_of_what_is_pending_that_takes_too_long_is_given_up_and_the_rest
     """A statement that sleeps, in place of one that counts a billion rows."""
     scheduler = open_scheduler(postgresql_url)
     fill(scheduler)
-    counting(scheduler).look()
+    Counts(scheduler).look()
     scheduler.schedule_many(make_jobs(7, node_id="more"))
     execute(scheduler, "UPDATE timeout_scheduler_backlog SET took = 0, pending_took = NULL")
     monkeypatch.setattr(scheduler.stores.backlog, "_count_pending", select(func.pg_sleep(60)))
 
-    hasty = counting(scheduler, database_timeout=timedelta(seconds=1))
+    hasty = Counts(scheduler, database_timeout=timedelta(seconds=1))
     hasty.look()
 
     assert shown(scheduler) == [50, 27, 1, 2]
@@ -193,11 +231,11 @@ def test_a_count_of_what_is_due_that_takes_too_long_is_given_up_and_the_last_one
 ) -> None:
     scheduler = open_scheduler(postgresql_url)
     fill(scheduler)
-    counting(scheduler).look()
+    Counts(scheduler).look()
     rest(scheduler)
     monkeypatch.setattr(scheduler.stores.backlog, "_count_work", select(func.pg_sleep(60)))
 
-    counting(scheduler, database_timeout=timedelta(seconds=1)).look()
+    Counts(scheduler, database_timeout=timedelta(seconds=1)).look()
 
     assert shown(scheduler) == [50, 20, 1, 2]
 
@@ -205,7 +243,7 @@ def test_a_count_of_what_is_due_that_takes_too_long_is_given_up_and_the_last_one
 def test_what_was_not_read_for_a_minute_is_shown_no_more(
     scheduler: TimeoutScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counting(scheduler).look()
+    Counts(scheduler).look()
     monkeypatch.setattr(backlog_gauges, "SHOWN_FOR_SECONDS", 0.0)
     assert shown(scheduler, *GAUGES, "oldest_due_seconds") == [None] * 5
     assert b"# TYPE timeout_scheduler_due gauge" in generate_latest(scheduler.metrics.registry)
@@ -223,9 +261,9 @@ def test_the_background_counts_by_itself(scheduler: TimeoutScheduler) -> None:
 def test_a_backlog_is_told_of_once_by_all_who_look_and_its_end_too(
     scheduler: TimeoutScheduler, open_scheduler: OpenScheduler, database_url: str, said: Callable[[], list[str]]
 ) -> None:
-    others = [counting(open_scheduler(database_url)) for _ in range(2)]
+    others = [Counts(open_scheduler(database_url)) for _ in range(2)]
     scheduler.schedule_many(make_jobs(3))
-    lookers = [counting(scheduler), *others]
+    lookers = [Counts(scheduler), *others]
     for _ in range(2):
         for looker in lookers:
             looker.look()
@@ -243,11 +281,11 @@ def test_an_incident_outlives_the_process_that_told_of_it(
     scheduler: TimeoutScheduler, open_scheduler: OpenScheduler, database_url: str, said: Callable[[], list[str]]
 ) -> None:
     scheduler.schedule_many(make_jobs(3))
-    counting(scheduler).look()
+    Counts(scheduler).look()
     rest(scheduler)
     scheduler.close()
 
-    counting(open_scheduler(database_url)).look()
+    Counts(open_scheduler(database_url)).look()
 
     assert said() == ["alert.raised"]
 
@@ -256,7 +294,7 @@ def test_processes_that_look_at_the_same_moment_tell_of_it_once(
     scheduler: TimeoutScheduler, said: Callable[[], list[str]]
 ) -> None:
     scheduler.schedule_many(make_jobs(3))
-    threads = [threading.Thread(target=counting(scheduler).look) for _ in range(6)]
+    threads = [threading.Thread(target=Counts(scheduler).look) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -278,12 +316,12 @@ def test_an_incident_whose_note_is_lost_is_told_of_again_rather_than_never(
     event.listen(engine, "commit", fail)
     try:
         with pytest.raises(DatabaseUnavailableError):
-            counting(scheduler).look()
+            Counts(scheduler).look()
     finally:
         event.remove(engine, "commit", fail)
-    counting(scheduler).look()
+    Counts(scheduler).look()
     rest(scheduler)
-    counting(scheduler).look()
+    Counts(scheduler).look()
     assert said() == ["alert.raised", "alert.raised"]
 
 
@@ -292,7 +330,7 @@ def test_what_is_due_and_young_is_no_incident(scheduler: TimeoutScheduler, said:
         now = transaction.now
     scheduler.schedule_many(make_jobs(30, scheduled_at=now - timedelta(seconds=40)))
     for _ in range(3):
-        counting(scheduler, alert_backlog=10).look()
+        Counts(scheduler, alert_backlog=10).look()
         rest(scheduler)
     assert said() == []
 
@@ -311,7 +349,7 @@ class Drain(Recorder):
         super().__init__()
         settings = make_settings(batch_size=BATCH, alert_backlog=BATCH, send_handler="external")
         self.scheduler = open_scheduler(url, state_manager=self, settings=settings)
-        self._counting = Counting(self.scheduler.stores, settings, self.scheduler.metrics, ALWAYS)
+        self._counting = Counts(self.scheduler, batch_size=BATCH, alert_backlog=BATCH, send_handler="external")
         self._times = times
         self._more = more
         self.seen: list[float | None] = []

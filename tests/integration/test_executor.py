@@ -555,6 +555,27 @@ def test_an_idle_loop_asks_once_per_poll_interval(database_url: str, open_schedu
     assert {said.split()[0] for said in statements.said} == {"SELECT"}
 
 
+def test_beside_an_idle_loop_hardly_anything_is_asked(database_url: str, open_scheduler: OpenScheduler) -> None:
+    """Whoever keeps order looks at what the loop saw; once per lease the process says that it lives."""
+    others: list[str] = []
+    settings = make_settings(lease=timedelta(seconds=1), send_handler="external")
+    scheduler = open_scheduler(database_url, settings=settings)
+    scheduler.start()
+    eventually(lambda: scheduler.metrics.registry.get_sample_value("timeout_scheduler_due") == 0)
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if threading.current_thread().name != "APScheduler" and statement != "BEGIN IMMEDIATE":
+            others.append(statement)
+
+    event.listen(scheduler.database.engine, "before_cursor_execute", note)
+    lives = "INSERT INTO timeout_scheduler_instances"
+    eventually(lambda: any(said.startswith(lives) for said in others))
+    others.clear()
+    eventually(lambda: len(others) >= 2)
+
+    assert [said.startswith(lives) for said in others] == [True, True]
+
+
 def test_what_is_due_and_held_by_somebody_else_is_asked_for_ever_less_often(
     postgresql_url: str, open_scheduler: OpenScheduler
 ) -> None:

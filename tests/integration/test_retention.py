@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -15,6 +16,8 @@ from sqlalchemy import event
 
 from scheduler import Campaign, TimeoutScheduler
 from scheduler.domain.errors import InvalidInputError, UnknownCampaignError
+from scheduler.runtime.maintenance import Maintenance
+from scheduler.service.owner import Owner
 from scheduler.service.retention import CAMPAIGNS, SLICE, SLICES, Retention
 from scheduler.store.retention import Removals
 from tests.integration.test_event_statements import noted
@@ -278,10 +281,29 @@ def test_actions_without_a_campaign_are_looked_for_a_piece_at_a_time(stage: Stag
     retention = retention_of(stage.ts)
 
     with noted(stage.ts.stores) as statements:
-        removed = [retention.remove_some(), retention.remove_some()]
+        removed = [(retention.remove_some(), retention.is_round_over) for _ in range(2)]
 
-    assert removed == [0, 1]
+    assert removed == [(0, False), (1, True)]
     assert len([one for one, _ in statements if "scheduled_actions" in one and "SELECT piece" in one]) == SLICES + 1
+
+
+def test_tidying_rests_for_ten_minutes_once_everything_was_looked_at(stage: Stage) -> None:
+    """A piece a minute until then, and the next piece at once where something was found."""
+    stage.ts.schedule_many(make_jobs(SLICE * SLICES, scheduled_at=BY_HAND.scheduled_at))
+    stage.ts.schedule(make_job(campaign_id="z"))
+    stage.run()
+    stage.clock.advance(MONTH_AND_A_DAY)
+    clock = SimpleNamespace(now=0.0)
+    maintenance = Maintenance(stage.ts.stores, Owner("me"), stage.ts.settings, lambda: clock.now)
+
+    tidied = []
+    for clock.now in (0.0, 59.0, 60.0, 61.0, 120.0, 121.0, 720.0, 721.0):
+        with noted(stage.ts.stores) as statements:
+            maintenance.tidy()
+        tidied.append(bool(statements))
+
+    # The piece behind the first one is found at 60, and goes; at 61 it begins anew, and at 121 nothing is behind it.
+    assert tidied == [True, False, True, True, False, True, False, True]
 
 
 FILL: Final = (

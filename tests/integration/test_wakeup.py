@@ -188,9 +188,9 @@ def test_one_look_serves_for_the_timeouts_that_fall_due_one_after_the_other(
 ) -> None:
     recorder = Recorder()
     scheduler = open_scheduler(postgresql_url, state_manager=recorder, settings=DROWSY)
-    due, looks = scheduler.stores.due, itertools.count()
-    look = due.next_due
-    monkeypatch.setattr(type(due), "next_due", lambda _self, transaction: (next(looks), look(transaction))[1])
+    outlooks, looks = scheduler.stores.outlooks, itertools.count()
+    look = outlooks.read
+    monkeypatch.setattr(type(outlooks), "read", lambda _self, transaction: (next(looks), look(transaction))[1])
     jobs = [make_job(campaign_id=f"c-{number}", scheduled_at=in_seconds(1 + number / 50)) for number in range(50)]
     scheduler.schedule_many(jobs)
 

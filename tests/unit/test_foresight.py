@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scheduler.domain.action import ActionType
 from scheduler.runtime.foresight import Foresight
-from scheduler.store.due import NextDue
+from tests.support.outlooks import outlook
 
 THERE = datetime(2026, 3, 2, 12, tzinfo=UTC)
 # This machine's clock is an hour ahead.
@@ -49,7 +49,7 @@ def foresight(
     one = Foresight(list(types), timedelta(seconds=1), (stopwatch or Stopwatch()).read)
     one.begin()
     seen = [[there(second) for second in seconds] for seconds in (timeouts, sends)]
-    one.saw(NextDue(THERE, seen[0], seen[1], None, None, most=MOST), HERE)
+    one.saw(outlook(THERE, seen[0], seen[1], most=MOST), HERE)
     return one
 
 
@@ -118,7 +118,7 @@ def test_something_new_is_a_reason_to_look_and_a_look_settles_it() -> None:
     assert not one.holds(here(0.1))
 
     one.begin()
-    one.saw(NextDue(THERE, [there(0.5)], [], None, None, most=MOST), HERE)
+    one.saw(outlook(THERE, [there(0.5)], [], most=MOST), HERE)
 
     assert one.holds(here(0.1))
 
@@ -127,7 +127,7 @@ def test_what_became_new_during_a_look_may_not_have_been_seen() -> None:
     one = Foresight([TIMEOUT], timedelta(seconds=1), Stopwatch().read)
     one.begin()
     one.doubt()
-    one.saw(NextDue(THERE, [there(0.5)], [], None, None, most=MOST), HERE)
+    one.saw(outlook(THERE, [there(0.5)], [], most=MOST), HERE)
 
     assert not one.holds(here(0.1))
 
@@ -152,7 +152,7 @@ def test_it_is_as_old_as_the_question_not_as_the_answer() -> None:
     one = Foresight([TIMEOUT], timedelta(seconds=1), stopwatch.read)
     one.begin()
     stopwatch.now = 0.75
-    one.saw(NextDue(THERE, [there(0.5)], [], None, None, most=MOST), HERE)
+    one.saw(outlook(THERE, [there(0.5)], [], most=MOST), HERE)
 
     assert one.remaining() == timedelta(seconds=0.25)
 
@@ -178,7 +178,7 @@ def test_what_is_taken_in_between_is_not_hoarded() -> None:
 def test_it_holds_only_if_nothing_seen_was_missed(seen: list[int], claims: list[list[int]], at: int) -> None:
     one = Foresight([TIMEOUT], timedelta(seconds=1), Stopwatch().read)
     one.begin()
-    one.saw(NextDue(THERE, [there(second) for second in seen], [], None, None, most=9), HERE)
+    one.saw(outlook(THERE, [there(second) for second in seen], [], most=9), HERE)
     for claim in claims:
         one.took(TIMEOUT, [there(second) for second in claim])
     left = sorted((Counter(seen) - Counter(second for claim in claims for second in claim)).elements())

@@ -13,8 +13,10 @@ import pytest
 from scheduler.domain.action import ActionType
 from scheduler.domain.errors import DatabaseUnavailableError
 from scheduler.runtime.claim_turns import Taken
+from scheduler.runtime.lookout import Lookout
 from scheduler.runtime.loop_turn import Lane, LoopTurn
-from scheduler.store.due import NextDue
+from scheduler.store.outlook import Outlook
+from tests.support.outlooks import outlook
 from tests.support.scheduling import make_settings
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -35,6 +37,8 @@ class Table:
         self.a_claim_takes = timedelta(0)
         self.looks = 0
         self.at_most = MOST
+        self.is_anything_claimed = True
+        self.reconciliations = 0
         self.fails_to_reconcile = False
         self.recovers: list[datetime] = []
         self.given_back: list[Any] = []
@@ -49,10 +53,10 @@ class Table:
         assert not writing
         yield None
 
-    def next_due(self, _transaction: None) -> NextDue:
+    def read(self, _transaction: None) -> Outlook:
         """A look."""
         self.looks += 1
-        return NextDue(self.now, sorted(self.pending)[:MOST], [], None, None, most=MOST)
+        return outlook(self.now, sorted(self.pending)[:MOST], most=MOST, is_anything_claimed=self.is_anything_claimed)
 
     def claim(self, _action_type: ActionType, limit: int) -> Taken:
         """What is due, as much as one claim may have."""
@@ -65,6 +69,7 @@ class Table:
 
     def reconcile(self) -> None:
         """Once per quarter of a lease."""
+        self.reconciliations += 1
         if self.fails_to_reconcile:
             raise DatabaseUnavailableError("away")
         self.pending += self.recovers
@@ -107,13 +112,14 @@ class Turns:
         anything: Any = SimpleNamespace(
             loop_turned=lambda: None, clock_skew=lambda _: None, answered=lambda: None, failed=lambda _: None
         )
-        stores: Any = SimpleNamespace(database=table, due=table)
+        stores: Any = SimpleNamespace(database=table, outlooks=table)
         taking: Any = executor
         own: Any = table
         settings = make_settings(poll_interval=HOUR, lease=HOUR)
         self._table = table
         self._executor = executor
-        self.loop = LoopTurn(stores, [Lane(ActionType.TIMEOUT, taking)], settings, anything, own, anything)
+        lanes, lookout = [Lane(ActionType.TIMEOUT, taking)], Lookout(stores)
+        self.loop = LoopTurn(stores, lanes, settings, anything, own, anything, lookout)
         self.loop.enable()
 
     def at(self, number: float) -> datetime:
@@ -206,3 +212,15 @@ def test_something_new_is_looked_for(turns: Turns, table: Table) -> None:
 
     assert turns.at(1) == second(2)
     assert table.looks == 2
+
+
+def test_while_nothing_is_claimed_there_is_nothing_to_reconcile(turns: Turns, table: Table) -> None:
+    """It is time for it in each turn. At the start nobody has looked yet; after that it takes a claim, or a doubt."""
+    counts: list[int] = []
+    for is_claimed, is_in_doubt in ((False, False), (False, False), (True, False), (True, False), (False, True)):
+        table.is_anything_claimed, table.is_in_doubt = is_claimed, is_in_doubt
+        turns.loop.enable()
+        turns.at(len(counts))
+        counts.append(table.reconciliations)
+
+    assert counts == [1, 1, 1, 2, 3]
