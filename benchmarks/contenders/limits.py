@@ -23,9 +23,10 @@ LIMITS = (
         label="set-based SQL, 1 thread",
         kind=Kind.LIMIT,
         settings="psycopg; claims 500 with SKIP LOCKED, then one transaction of 1 locking select, 3 updates, 2 inserts "
-        "with arrays through unnest; nested loops only. Scheduling: one row and commit; 5,000 rows a statement",
+        "with arrays through unnest; nested loops only. Scheduling: one row and commit; 5,000 rows a statement. "
+        "Lateness: a thread that sleeps until the next of the hundred instants it knows claims, two fire",
         command=module("set_based"),
-        workloads=frozenset({"fire", "schedule", "depth"}),
+        workloads=frozenset({"fire", "schedule", "depth", "lateness"}),
         is_quick=True,
         options={"threads": 1},
     ),

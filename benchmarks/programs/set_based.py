@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
+from datetime import datetime
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 import psycopg
 
 from benchmarks.programs.child import answer, job, wait_for_go
+from scheduler.domain.timing import SystemClock
 
 BATCH: Final = 500
 BULK: Final = 5000
+_OWNER: Final = "limit"
+_FIRING: Final = 2
+_LONGEST_SLEEP_SECONDS: Final = 1.0
+
+Claimed = list[tuple[Any, ...]]
 
 # Arrays are expected to hold ten rows, tables are big: without this the planner would now and then hash a whole one.
 _SESSION: Final = "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off"
@@ -27,6 +36,9 @@ SET status = 'claimed', claimed_by = %(owner)s, claim_number = claim_number + 1,
     claimed_until = now() + interval '1 minute'
 FROM due WHERE action.tenant_id = due.tenant_id AND action.dedupe_key = due.dedupe_key
 RETURNING action.tenant_id, action.campaign_id, action.contact_id, action.dedupe_key, action.node_visit
+"""
+_NEXT: Final = """
+SELECT run_at FROM scheduled_actions WHERE status = 'pending' AND action_type = 'timeout' ORDER BY run_at LIMIT 100
 """
 _LOCK: Final = """
 SELECT campaign.tenant_id, campaign.campaign_id, campaign.status, campaign.node_visit
@@ -81,12 +93,13 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS wanted (tenant_id
 """
 
 
-def fire_batch(connection: psycopg.Connection[Any], owner: str) -> int:
-    """Claim a batch and fire it; returns how many were claimed."""
-    with connection.transaction():
-        claimed = connection.execute(_CLAIM, {"limit": BATCH, "owner": owner}).fetchall()
-    if not claimed:
-        return 0
+def claim(connection: psycopg.Connection[Any], owner: str) -> Claimed:
+    """What is due, at most a batch."""
+    return connection.execute(_CLAIM, {"limit": BATCH, "owner": owner}).fetchall()
+
+
+def fire(connection: psycopg.Connection[Any], owner: str, claimed: Claimed) -> None:
+    """Fire what was claimed."""
     with connection.transaction():
         wanted = {"tenants": [row[0] for row in claimed], "campaigns": [row[1] for row in claimed]}
         locked = connection.execute(_LOCK, wanted).fetchall()
@@ -103,18 +116,18 @@ def fire_batch(connection: psycopg.Connection[Any], owner: str) -> int:
         }
         for statement in (_COMPLETE, _MOVE, _RECORD, _CANCEL, _SCHEDULE):
             connection.execute(statement, parameters)
-    return len(claimed)
 
 
-def fire(url: str, threads: int) -> None:
+def drain(url: str, threads: int) -> None:
     """Until nothing is due; every thread with a connection of its own."""
-    connections = [_connect(url) for _ in range(threads)]
+    connections = [connect(url) for _ in range(threads)]
 
-    def drain(number: int) -> None:
-        while fire_batch(connections[number], f"limit-{number}"):
-            pass
+    def work(number: int) -> None:
+        connection, owner = connections[number], f"limit-{number}"
+        while claimed := claim(connection, owner):
+            fire(connection, owner, claimed)
 
-    workers = [threading.Thread(target=drain, args=(number,)) for number in range(threads)]
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
     wait_for_go()
     for worker in workers:
         worker.start()
@@ -122,9 +135,39 @@ def fire(url: str, threads: int) -> None:
         worker.join()
 
 
+def keep_up(url: str) -> None:
+    """For ever, as timeouts fall due: one thread that knows the next instants claims, two fire."""
+    claiming, *firing = (connect(url) for _ in range(1 + _FIRING))
+    batches: SimpleQueue[Claimed] = SimpleQueue()
+
+    def work(connection: psycopg.Connection[Any]) -> None:
+        """What waits together is fired together."""
+        while batch := batches.get():
+            with suppress(Empty):
+                while len(batch) < BATCH:
+                    batch += batches.get_nowait()
+            fire(connection, _OWNER, batch)
+
+    for connection in firing:
+        threading.Thread(target=work, args=(connection,), daemon=True).start()
+    wait_for_go()
+    coming: list[datetime] = []
+    asleep, clock = threading.Event(), SystemClock()
+    while True:
+        coming = coming or [at for (at,) in claiming.execute(_NEXT)]
+        wait = (coming[0] - clock.now()).total_seconds() if coming else _LONGEST_SLEEP_SECONDS
+        if wait > 0:
+            asleep.wait(min(wait, _LONGEST_SLEEP_SECONDS))
+        elif claimed := claim(claiming, _OWNER):
+            batches.put(claimed)
+            del coming[: len(claimed)]
+        else:
+            coming = []
+
+
 def schedule(url: str, one: int, bulk: int) -> None:
     """Rows per second: each committed by itself, and many in a statement."""
-    connection = _connect(url)
+    connection = connect(url)
     singles = [_row("one", number) for number in range(one)]
     many = [_row("bulk", number) for number in range(bulk)]
     wait_for_go()
@@ -143,7 +186,8 @@ def _row(name: str, number: int) -> tuple[str, str, str, str]:
     return tenant, f"{tenant}:{campaign}:first:1:timeout:no_open", campaign, f"contact-{number}"
 
 
-def _connect(url: str) -> psycopg.Connection[Any]:
+def connect(url: str) -> psycopg.Connection[Any]:
+    """In autocommit mode, with plans for big tables and small batches."""
     connection = psycopg.connect(url, autocommit=True)
     connection.execute(_SESSION)
     return connection
@@ -152,8 +196,10 @@ def _connect(url: str) -> psycopg.Connection[Any]:
 def main() -> None:
     """Do the job."""
     wanted = job()
-    if wanted["mode"] == "fire":
-        fire(wanted["url"], wanted["threads"])
+    if wanted["mode"] == "fire" and wanted.get("keeps_on"):
+        keep_up(wanted["url"])
+    elif wanted["mode"] == "fire":
+        drain(wanted["url"], wanted["threads"])
     else:
         schedule(wanted["url"], wanted["one"], wanted["bulk"])
 

@@ -146,7 +146,8 @@ def _cell(results: Results, workload: str, contender: Described, metric: Metric)
         text += f" ({series.low:,.{digits}f} to {series.high:,.{digits}f})"
     limit = results.find(workload, _LIMITS[contender.system], metric.name)
     if metric.has_ratio and limit is not None and limit is not found:
-        text += f"; {series.ratio_to(limit.series).median:.2f} of the limit"
+        ratio = f"{series.ratio_to(limit.series).median:.2f}"
+        text += f"; {ratio} of the limit" if metric.more_is_better else f"; {ratio} times the limit's"
     return text
 
 

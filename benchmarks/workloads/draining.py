@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.contenders import Contender
 from benchmarks.program import Program, pause
@@ -30,10 +30,12 @@ class Drained:
 
 
 @contextmanager
-def ready(contender: Contender, place: Place) -> Iterator[list[Program]]:
-    """Its programs, connected, and waiting for "go"."""
+def ready(contender: Contender, place: Place, *, keeps_on: bool = False) -> Iterator[list[Program]]:
+    """Its programs, connected, and waiting for "go"; `keeps_on`: also when nothing is due."""
     with ExitStack() as stack:
-        more = {"due": due_at(place)} if "clients" in contender.options else {}
+        more: dict[str, Any] = {"keeps_on": keeps_on}
+        if "clients" in contender.options:
+            more["due"] = due_at(place)
         programs = [stack.enter_context(contender.program(place, "fire", **more)) for _ in range(contender.processes)]
         for program in programs:
             program.wait_ready()
