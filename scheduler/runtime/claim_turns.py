@@ -26,7 +26,8 @@ class Taken:
     """What a claim got, the longest overdue first; `held` more were due, and are paused now.
 
     `has_more`: there may be more that may be claimed at once. `is_searching`: not every tenant was looked at yet.
-    `is_cut`: a rate allowed nothing more, of all or of a tenant.
+    `is_cut`: a rate allowed nothing more, of all or of a tenant. `caught_up`: tenants of whom nothing that was due is
+    left over, while others have more.
     """
 
     actions: Sequence[ScheduledAction]
@@ -34,6 +35,7 @@ class Taken:
     has_more: bool = False
     is_searching: bool = False
     is_cut: bool = False
+    caught_up: frozenset[str] = frozenset()
 
 
 class ClaimTurns:
@@ -87,7 +89,7 @@ class ClaimTurns:
         batch.rest = self._pace.available(limit, now)
         if not batch.rest:
             return Taken([], has_more=self._is_behind, is_cut=True)
-        is_searching = False
+        is_searching, caught_up = False, frozenset[str]()
         if self._pace.is_per_tenant:
             self._fill_by_quota(
                 batch, self._in_turn_at_a_pace(transaction, self._rotation.probes(batch.rest), now), now
@@ -96,10 +98,11 @@ class ClaimTurns:
         else:
             if self._is_behind:
                 probes = self._rotation.probes(batch.rest)
-                batch.add_equal_shares(self._in_turn(transaction, probes, places=batch.rest))
+                caught_up = batch.add_equal_shares(self._in_turn(transaction, probes, places=batch.rest))
             batch.add_longest_overdue()
         has_more = not batch.rest or is_searching
-        return Taken(batch.in_order(), batch.held, has_more, is_searching, is_cut=self._pace.holds_back)
+        first = caught_up if has_more else frozenset[str]()
+        return Taken(batch.in_order(), batch.held, has_more, is_searching, self._pace.holds_back, first)
 
     def took(self, taken: Taken) -> Taken:
         """What was taken is being fired."""
@@ -177,10 +180,14 @@ class _Batch:
         if self.rest:
             self._add(self._claims.claim(self._transaction, self._action_type, self.rest, self._owner, self._lease))
 
-    def add_equal_shares(self, tenant_ids: Sequence[str]) -> None:
-        """The same for each, and at least one."""
-        if tenant_ids:
-            self._add_share(tenant_ids, self.rest // len(tenant_ids))
+    def add_equal_shares(self, tenant_ids: Sequence[str]) -> frozenset[str]:
+        """The same for each, and at least one; returns those who had less, and have nothing left."""
+        if not tenant_ids:
+            return frozenset()
+        share = self.rest // len(tenant_ids)
+        self._add_share(tenant_ids, share)
+        counts = Counter(action.tenant_id for action in self._actions)
+        return frozenset(tenant_id for tenant_id, count in counts.items() if count < share)
 
     def add_shares(self, portions: Mapping[str, int]) -> Counter[str]:
         """A portion for each, one statement for all that are equal; returns how many each has got."""

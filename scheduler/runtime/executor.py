@@ -7,7 +7,7 @@ to a worker as one batch. Nothing here ever takes APScheduler's job store lock: 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -83,13 +83,24 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
 
     @property
     def free(self) -> int:
-        """How many more actions may be claimed for this executor. Whoever finds less than a batch is woken for more."""
+        """How many more actions may be claimed for this executor. Whoever finds less than a batch is woken for more.
+
+        None where there is room for less than half a batch: a claim of a handful takes as long.
+        """
         shift = self._shift
         if shift is None or shift.stopping.is_set():
             return 0
-        free = max(self._capacity - shift.outstanding, 0)
+        free = self._room(shift)
         self._is_awaited = self._is_awaited or free < self.batch_size
         return free
+
+    def has_room_beside(self, claimed: int) -> bool:
+        """Whether more may be claimed when so many have been, and are still to be submitted."""
+        return self._shift is not None and self._room(self._shift, claimed) > 0
+
+    def _room(self, shift: Shift, coming: int = 0) -> int:
+        room = self._capacity - shift.outstanding - coming
+        return room if 2 * room >= self.batch_size else 0
 
     def submit_job(self, job: ClaimedJob, run_times: list[datetime]) -> None:
         """Collect a claimed job. `max_instances` doesn't apply: the claim keeps an action single."""
@@ -98,14 +109,20 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
     def _do_submit_job(self, job: ClaimedJob, run_times: list[datetime]) -> None:
         self._incoming.append(Submitted(job, run_times[-1]))
 
-    def seal(self) -> set[str]:
-        """Send what was collected to the workers; returns the job ids. Called once per turn of the scheduling loop."""
+    def seal(self, goes_first: Collection[str] = ()) -> set[str]:
+        """Send what was collected to the workers; returns the job ids. Called once per turn of the scheduling loop.
+
+        What these tenants have goes before all that waits, in a batch of its own.
+        """
         collected, self._incoming = self._incoming, []
         shift = self._shift
         if shift is None:
             return set()
-        for start in range(0, len(collected), self.batch_size):
-            shift.submit(collected[start : start + self.batch_size])
+        first = [one for one in collected if one.job.action.tenant_id in goes_first] if goes_first else []
+        rest = [one for one in collected if one.job.action.tenant_id not in goes_first] if first else collected
+        for jobs, is_first in ((first, True), (rest, False)):
+            for start in range(0, len(jobs), self.batch_size):
+                shift.submit(jobs[start : start + self.batch_size], goes_first=is_first)
         return {one.job_id for one in collected}
 
     def discard(self) -> None:
@@ -119,7 +136,8 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         self._in_hand.drop([action for action in actions if action.key not in kept])
         if is_over:
             self._in_hand.doubt()
-        if self._is_awaited or self.wakes_always:
+        shift = self._shift
+        if self.wakes_always or (self._is_awaited and (shift is None or self._room(shift))):
             self._is_awaited = False
             self._scheduler.wakeup()
 

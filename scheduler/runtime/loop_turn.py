@@ -67,6 +67,7 @@ class LoopTurn:
         self._handed: dict[str, ScheduledAction] = {}
         self._claimed: list[ScheduledAction] = []
         self._expected: dict[ActionType, datetime] = {}
+        self._caught_up: dict[ActionType, frozenset[str]] = {}
         self._more = False
         self._leaves_more = False
         self._has_claimed = False
@@ -117,6 +118,7 @@ class LoopTurn:
         self._has_failed = False
         self._give_back_unsealed()
         self._known = None
+        self._caught_up = {}
         self._more = False
         self._leaves_more = False
         self._has_claimed = False
@@ -128,7 +130,7 @@ class LoopTurn:
 
     def finish(self) -> datetime:
         """Hand what was submitted to the workers, give back the rest, and say when to turn again. Never raises."""
-        submitted = {job_id for lane in self._lanes for job_id in lane.executor.seal()}
+        submitted = {job_id for lane in self._lanes for job_id in self._seal(lane)}
         self._give_back_but(submitted)
         is_fruitful = bool(submitted) or self._goes_on
         if is_fruitful or not (self._has_claimed or self._has_failed):
@@ -146,6 +148,10 @@ class LoopTurn:
         if not self._has_failed:
             self._watch.answered()
         return soonest
+
+    def _seal(self, lane: Lane) -> set[str]:
+        """Who was waiting for nothing isn't made to wait behind what others have too much of."""
+        return lane.executor.seal(self._caught_up.get(lane.action_type, frozenset()))
 
     def _give_back_unsealed(self) -> None:
         """A turn that an error ended before it was finished: nobody will work on what it had claimed."""
@@ -181,12 +187,13 @@ class LoopTurn:
         taken = self._claims.claim(lane.action_type, most)
         self._known = None
         self._claimed += taken.actions
+        self._caught_up[lane.action_type] = taken.caught_up
         self._foresight.took(lane.action_type, (action.run_at for action in taken.actions))
         self._goes_on = self._goes_on or taken.held > 0 or taken.is_searching
         self._leaves_more = self._leaves_more or taken.has_more
         if taken.has_more:
             self._expected[lane.action_type] = _AT_ONCE
-            self._more = self._more or lane.executor.free > len(taken.actions)
+            self._more = self._more or lane.executor.has_room_beside(len(taken.actions))
 
     def _look_ahead(self) -> Outlook:
         self._foresight.begin()

@@ -22,7 +22,7 @@ class Done(Protocol):
 
 
 class Shift:
-    """Threads that work on batches, in the order they are submitted. Thread-safe.
+    """Threads that work on batches, in the order they are submitted, but for those that go first. Thread-safe.
 
     Batches that wait together are worked on as one, of up to `most`: a small one goes at once while there is a thread
     for it, and they grow with what is left over.
@@ -39,6 +39,7 @@ class Shift:
         self._done = done
         self._is_over = False
         self._most = most
+        self._first: deque[Batch] = deque()
         self._waiting: deque[Batch] = deque()
         # One lock for both. Threads that wait for a batch aren't woken by the end of another.
         lock = threading.RLock()
@@ -58,11 +59,11 @@ class Shift:
         with self._has_come:
             return self._outstanding.total()
 
-    def submit(self, batch: Batch) -> None:
-        """Have a batch worked on."""
+    def submit(self, batch: Batch, *, goes_first: bool = False) -> None:
+        """Have a batch worked on; `goes_first`: before all that wait and don't."""
         with self._has_come:
             self._outstanding.update(one.job_id for one in batch)
-            self._waiting.append(batch)
+            (self._first if goes_first else self._waiting).append(batch)
             self._has_come.notify_all()
 
     def wait_idle(self, timeout: float | None) -> bool:
@@ -79,7 +80,8 @@ class Shift:
         self.stopping.set()
         with self._has_come:
             self._is_over = True
-            unbegun = list(self._waiting)
+            unbegun = [*self._first, *self._waiting]
+            self._first.clear()
             self._waiting.clear()
             self._has_come.notify_all()
         for batch in unbegun:
@@ -89,14 +91,15 @@ class Shift:
     def _take(self) -> Batch | None:
         """The next batch, with what waits behind it; None when the shift is over."""
         with self._has_come:
-            self._has_come.wait_for(lambda: self._waiting or self._is_over)
-            if not self._waiting:
+            self._has_come.wait_for(lambda: self._first or self._waiting or self._is_over)
+            queue = self._first or self._waiting
+            if not queue:
                 return None
-            batch = self._waiting.popleft()
+            batch = queue.popleft()
             with suppress(MemoryError):  # then it goes alone
-                while self._waiting and len(batch) + len(self._waiting[0]) <= self._most:
-                    batch = [*batch, *self._waiting[0]]
-                    self._waiting.popleft()
+                while queue and len(batch) + len(queue[0]) <= self._most:
+                    batch = [*batch, *queue[0]]
+                    queue.popleft()
             return batch
 
     def _run(self) -> None:

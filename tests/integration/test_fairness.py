@@ -36,6 +36,7 @@ class Claimant:
         self._scheduler = scheduler
         self._owner = owner
         self._turns = ClaimTurns(scheduler.stores, action_type, scheduler.settings)
+        self.caught_up: frozenset[str] = frozenset()
 
     def claim(self, limit: int) -> Sequence[ScheduledAction]:
         """The next batch."""
@@ -44,8 +45,9 @@ class Claimant:
 
     def claim_in(self, transaction: Transaction, limit: int) -> Sequence[ScheduledAction]:
         """The next batch, in a transaction of the caller's."""
-        taken = self._turns.claim(transaction, limit, self._owner, LEASE)
-        return self._turns.took(taken).actions
+        taken = self._turns.took(self._turns.claim(transaction, limit, self._owner, LEASE))
+        self.caught_up = taken.caught_up
+        return taken.actions
 
     def claim_all(self, limit: int) -> list[ScheduledAction]:
         """Batch after batch, until there is none."""
@@ -89,6 +91,8 @@ def test_a_timeout_that_falls_due_beside_many_overdue_ones_waits_for_two_batches
     eventually(are_completed(scheduler, [*many, one]))
     (place,) = [place for place, batch in enumerate(recorder.batches) if one.dedupe_key in batch]
     assert place <= 2
+    # Not in the middle of as many of the other's as a batch takes: its commit waits for none of them.
+    assert recorder.batches[place] == [one.dedupe_key]
     assert sorted(recorder.keys) == sorted(job.dedupe_key for job in [*many, one])
 
 
@@ -119,6 +123,18 @@ def test_what_others_leave_of_their_share_goes_to_the_longest_overdue(scheduler:
         {"big": 3},
         {},
     ]
+
+
+def test_who_has_nothing_left_while_others_have_is_caught_up(scheduler: TimeoutScheduler) -> None:
+    for tenant_id in ("big", "other"):
+        scheduler.schedule_many(make_jobs(60, tenant_id=tenant_id))
+    scheduler.schedule_many(make_jobs(3, tenant_id="small", scheduled_at=RECENT))
+    claimant = Claimant(scheduler)
+
+    caught_up = [(claimant.claim(20), claimant.caught_up)[1] for _ in range(8)]
+
+    # Once no more is left than a claim takes, everybody's goes together.
+    assert caught_up == [frozenset(), {"small"}, *[frozenset()] * 6]
 
 
 def test_a_batch_that_was_not_full_is_followed_by_the_longest_overdue_again(scheduler: TimeoutScheduler) -> None:

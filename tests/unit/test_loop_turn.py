@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -37,6 +37,7 @@ class Table:
         self.a_claim_takes = timedelta(0)
         self.looks = 0
         self.at_most = MOST
+        self.caught_up: frozenset[str] = frozenset()
         self.is_anything_claimed = True
         self.reconciliations = 0
         self.fails_to_reconcile = False
@@ -65,7 +66,7 @@ class Table:
             self.pending.remove(at)
         self.now += self.a_claim_takes
         actions: list[Any] = [SimpleNamespace(dedupe_key=str(at), run_at=at) for at in due]
-        return Taken(actions, has_more=len(due) == self.at_most)
+        return Taken(actions, has_more=len(due) == self.at_most, caught_up=self.caught_up)
 
     def reconcile(self) -> None:
         """Once per quarter of a lease."""
@@ -95,11 +96,17 @@ class Executor:
         self.batch_size = MOST
         self.refuses = False
         self.claimed: list[Any] = []
+        self.gone_first: list[Collection[str]] = []
 
-    def seal(self) -> set[str]:
+    def seal(self, goes_first: Collection[str]) -> set[str]:
         """What APScheduler submitted."""
+        self.gone_first.append(goes_first)
         taken, self.claimed = self.claimed, []
         return set() if self.refuses else {action.dedupe_key for action in taken}
+
+    def has_room_beside(self, claimed: int) -> bool:
+        """For more."""
+        return self.free > claimed
 
     def discard(self) -> None:
         """Nothing is left."""
@@ -224,3 +231,14 @@ def test_while_nothing_is_claimed_there_is_nothing_to_reconcile(turns: Turns, ta
         counts.append(table.reconciliations)
 
     assert counts == [1, 1, 1, 2, 3]
+
+
+def test_who_is_caught_up_while_others_are_not_goes_first_in_that_turn(
+    turns: Turns, table: Table, executor: Executor
+) -> None:
+    table.pending = [second(0)]
+    table.caught_up = frozenset({"small"})
+    turns.at(0)
+    turns.at(0)
+
+    assert executor.gone_first == [{"small"}, frozenset()]

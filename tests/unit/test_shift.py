@@ -1,10 +1,12 @@
 """The threads of an executor, without a database."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from scheduler.runtime.claimed_job import Submitted
 from scheduler.runtime.shift import Shift
@@ -15,29 +17,70 @@ def batch(*keys: str) -> Sequence[Submitted]:
     return [Submitted(job, datetime(2026, 3, 2, tzinfo=UTC)) for job in jobs]
 
 
-def test_small_batches_that_wait_together_are_worked_on_as_one() -> None:
+class Stage:
+    """A shift of one thread, which is at work on a first batch until it may go on."""
+
+    def __init__(self) -> None:
+        self.worked: list[list[str]] = []
+        self.left: list[str] = []
+        self._begun, self._go_on = threading.Event(), threading.Event()
+        self.shift = Shift(self._work, self._done, threads=1, name="test", most=4)
+        self.shift.submit(batch("a"))
+        assert self._begun.wait(10)
+
+    def go_on(self) -> None:
+        """Work on all there is."""
+        self._go_on.set()
+        assert self.shift.wait_idle(10)
+
+    def _work(self, _shift: Shift, batch: Sequence[Submitted]) -> None:
+        self.worked.append([one.job_id for one in batch])
+        self._begun.set()
+        assert self._go_on.wait(10)
+
+    def _done(self, batch: Sequence[Submitted], *, is_over: bool) -> None:
+        if is_over:
+            self.left += [one.job_id for one in batch]
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.go_on()
+    stage.shift.end()
+
+
+def test_small_batches_that_wait_together_are_worked_on_as_one(stage: Stage) -> None:
     """The second and third fit into four; the fourth doesn't fit in with them, and goes with the fifth."""
-    worked: list[list[str]] = []
-    begun, go_on = threading.Event(), threading.Event()
-
-    def work(_shift: Shift, batch: Sequence[Submitted]) -> None:
-        worked.append([one.job_id for one in batch])
-        begun.set()
-        assert go_on.wait(10)
-
-    def done(batch: Sequence[Submitted], *, is_over: bool) -> None:
-        """Nobody is told."""
-
-    shift = Shift(work, done, threads=1, name="test", most=4)
-    shift.submit(batch("a"))
-    assert begun.wait(10)
     for more in (batch("b", "c"), batch("d"), batch("e", "f", "g"), batch("h")):
-        shift.submit(more)
-    outstanding = shift.outstanding
-    go_on.set()
+        stage.shift.submit(more)
+    outstanding = stage.shift.outstanding
 
-    assert shift.wait_idle(10)
-    shift.end()
+    stage.go_on()
+
     assert outstanding == 8
-    assert worked == [["a"], ["b", "c", "d"], ["e", "f", "g", "h"]]
-    assert shift.outstanding == 0
+    assert stage.worked == [["a"], ["b", "c", "d"], ["e", "f", "g", "h"]]
+    assert stage.shift.outstanding == 0
+
+
+def test_what_goes_first_goes_before_all_that_wait_and_not_together_with_them(stage: Stage) -> None:
+    stage.shift.submit(batch("b"))
+    for first in ("c", "d"):
+        stage.shift.submit(batch(first), goes_first=True)
+
+    stage.go_on()
+
+    assert stage.worked == [["a"], ["c", "d"], ["b"]]
+
+
+def test_the_end_of_a_shift_leaves_nothing_that_was_to_go_first(stage: Stage) -> None:
+    stage.shift.submit(batch("b"))
+    stage.shift.submit(batch("c"), goes_first=True)
+
+    stage.shift.end()
+    left = list(stage.left)
+    stage.go_on()
+
+    assert left == ["c", "b"]
+    assert stage.worked == [["a"]]
