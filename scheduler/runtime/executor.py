@@ -90,9 +90,10 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         shift = self._shift
         if shift is None or shift.stopping.is_set():
             return 0
-        free = self._room(shift)
-        self._is_awaited = self._is_awaited or free < self.batch_size
-        return free
+        if self._room(shift) < self.batch_size:
+            self._is_awaited = True
+        # Only now: what has ended before that told nobody.
+        return self._room(shift)
 
     def has_room_beside(self, claimed: int) -> bool:
         """Whether more may be claimed when so many have been, and are still to be submitted."""

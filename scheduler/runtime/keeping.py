@@ -29,6 +29,8 @@ _RECOVERIES_PER_LEASE: Final = 4
 _LEASES_OF_SILENCE: Final = 2
 _LONGEST_INTERVAL: Final = 5.0
 _SHORTEST_INTERVAL: Final = 1.0
+# How old a look may be that upkeep trusts. It adds to the time until a dead process's claims are found.
+_FRESH_SECONDS: Final = 2.0
 
 
 class Kept(Protocol):
@@ -72,7 +74,7 @@ class Keeping:
         self._progress = ProgressNotes(stores, owner, metrics)
         self._renewal = Ticker("outreach:renewal", self._lease / _RENEWALS_PER_LEASE, self._renew)
         interval = min(self._lease / _RECOVERIES_PER_LEASE, _LONGEST_INTERVAL)
-        self._interval = timedelta(seconds=interval)
+        self._fresh = timedelta(seconds=min(interval, _FRESH_SECONDS))
         self._upkeep = Ticker("outreach:upkeep", interval, self._keep_up, at_once=True)
         self._wakeup = Wakeup(stores.database, watch, kept.wakeup, self._upkeep.nudge)
 
@@ -143,7 +145,7 @@ class Keeping:
         if self._watch.recoveries != self._recovered_after:
             self._recovered_after = self._watch.recoveries
             self._give_time_to_renew()
-        if not self._lookout.glance(self._interval).is_anything_claimed:
+        if not self._lookout.glance(self._fresh).is_anything_claimed:
             return
         if self._maintenance.recover(sends=time.monotonic() >= self._sends_not_before):
             self._kept.wakeup()
@@ -151,7 +153,7 @@ class Keeping:
     def _count(self) -> None:
         """Where the database is away, nothing is known of it."""
         if self._watch.is_up:
-            self._counting.look(self._lookout.glance(self._interval))
+            self._counting.look(self._lookout.glance(self._fresh), lambda: self._lookout.look().outlook)
 
     def _give_time_to_renew(self) -> None:
         """After an outage, which a process that has just begun can't know of, others first renew what they work on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,49 +14,50 @@ from scheduler.store.stores import Stores
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """An outlook, and when it was asked for and answered by this machine's clock."""
+    """An outlook, and when it was asked for and answered by this machine's clock.
+
+    `second` is when it was asked for on a clock that nobody sets.
+    """
 
     outlook: Outlook
     asked_at: datetime
     answered_at: datetime
-    made_at: float
+    second: float
 
     @property
     def at(self) -> datetime:
         """When the database answered, as near as can be told."""
         return self.asked_at + (self.answered_at - self.asked_at) / 2
 
-    @property
-    def age(self) -> timedelta:
-        """How long ago it was asked for, on a clock that nobody sets."""
-        return timedelta(seconds=time.monotonic() - self.made_at)
-
 
 class Lookout:
     """One statement for each look. Thread-safe."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, seconds: Callable[[], float] = time.monotonic) -> None:
         self._stores = stores
+        self._seconds = seconds
         self._last: Look | None = None
 
     def look(self) -> Look:
         """Raises DatabaseUnavailableError, and where nothing can be written too."""
         database, clock = self._stores.database, self._stores.database.real_clock
         with database.one_statement(writing=False) as transaction:
-            made_at, asked_at = time.monotonic(), clock.now()
+            second, asked_at = self._seconds(), clock.now()
             outlook = self._stores.outlooks.read(transaction)
             if outlook.is_read_only:
                 # It answers, but nothing can be fired there. A session that began so may stay so: it isn't used again.
                 transaction.connection.invalidate()
                 raise DatabaseUnavailableError("the server is read-only")
-            look = Look(outlook, asked_at, clock.now(), made_at)
+            look = Look(outlook, asked_at, clock.now(), second)
         self._last = look  # only now: a connection that broke at the end would pass for one that recovered
         return look
 
     def last(self, within: timedelta) -> Outlook | None:
         """What the last look told, unless that is longer ago."""
         last = self._last
-        return last.outlook if last is not None and last.age <= within else None
+        if last is None or self._seconds() - last.second > within.total_seconds():
+            return None
+        return last.outlook
 
     def glance(self, within: timedelta) -> Outlook:
         """The same, or a look. Raises DatabaseUnavailableError."""

@@ -278,6 +278,7 @@ class LoopTurn:
             self._watch.failed(error)
             return None
         except Exception as error:  # noqa: BLE001 - the loop guard
+            self._has_failed = True
             report_unexpected("loop.error", error)
             return None
         finally:

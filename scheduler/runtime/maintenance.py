@@ -93,5 +93,5 @@ class Maintenance:
         if removed:
             self._next_tidying = now
             emit("retention.removed", rows=removed)
-        elif self._retention.is_round_over:
+        elif self._retention.end_round():
             self._next_tidying = now + _ROUND_EVERY_SECONDS

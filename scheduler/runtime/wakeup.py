@@ -15,7 +15,7 @@ from scheduler.telemetry.log import emit
 from scheduler.telemetry.sentry import report_unexpected
 
 # Keepalives find a dead wire sooner (sessions.py); not one behind a proxy that stays.
-_PROBE_EVERY: Final = 30.0
+_PROBE_EVERY: Final = 15.0
 _FIRST_RETRY: Final = 0.1
 _LONGEST_RETRY: Final = 2.0
 

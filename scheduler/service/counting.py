@@ -2,13 +2,13 @@
 
 A count costs what there is to count. So the next one comes no sooner than twenty times what the last one took: counting
 takes at most a twentieth of one session's time, however much is waiting, and gets older instead of dearer. How long
-the oldest has been due is read by each process itself, whenever it looks: that takes two index entries.
+the oldest has been due each process sees for itself, in the looks at the table that it makes anyway.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -66,10 +66,16 @@ class Counting:
         self._not_before = 0.0
         self._pending_not_before = 0.0
 
-    def look(self, outlook: Outlook) -> None:
-        """Take what was counted, or count, and tell the metrics. Raises DatabaseUnavailableError."""
+    def look(self, outlook: Outlook, look: Callable[[], Outlook]) -> None:
+        """Take what was counted, or count, and tell the metrics. Raises DatabaseUnavailableError.
+
+        `look` makes a new outlook, if it seems to be time to count: others may have counted since, and what was due may
+        be fired.
+        """
         seen = self._see(outlook)
-        if time.monotonic() >= self._not_before and self._is_time(seen):
+        if self._is_time(seen):
+            seen = self._see(look())
+        if self._is_time(seen):
             try:
                 seen = self._count_in_turn(seen)
             except DatabaseUnavailableError as error:
@@ -101,12 +107,17 @@ class Counting:
             return replace(seen, counted=self._count(transaction, seen.real, seen.before))
 
     def _is_time(self, seen: _Sight) -> bool:
-        """Less often while nothing is due, and less still while nothing changes: an idle process hardly shows."""
+        """Less often while nothing is due, and less still while nothing changes: an idle process hardly shows.
+
+        Not while there is an alert, whose end is to be told.
+        """
+        if time.monotonic() < self._not_before:
+            return False
         before = seen.before
         if before is None:
             return True
         pauses = 1
-        if not (before.due or before.claimed or seen.oldest_due):
+        if not (before.due or before.claimed or before.alerted_at or seen.oldest_due):
             pauses = _UNCHANGED if seen.to_come == self._to_come_then else _CALM
         return seen.real - before.counted_at >= self._pause(before.took) * pauses
 

@@ -53,6 +53,7 @@ class _Walk:
     most: int
     read: Callable[[Transaction, Any, datetime, int], Slice]
     remove: Callable[[Transaction, Sequence[Key], datetime], int]
+    has_ended: bool = False
 
 
 class Retention:
@@ -77,10 +78,14 @@ class Retention:
         """
         return self._step(self._campaigns) + self._seek(self._actions) + self._seek(self._events)
 
-    @property
-    def is_round_over(self) -> bool:
-        """Whether everything was looked at, and the next call begins anew."""
-        return all(walk.place == walk.first for walk in (self._campaigns, self._actions, self._events))
+    def end_round(self) -> bool:
+        """Whether everything was looked at since the last round ended; then the next one begins."""
+        walks = self._campaigns, self._actions, self._events
+        if not all(walk.has_ended for walk in walks):
+            return False
+        for walk in walks:
+            walk.has_ended = False
+        return True
 
     def _seek(self, walk: _Walk) -> int:
         """Steps, until one has removed something, or the round is over."""
@@ -95,6 +100,7 @@ class Retention:
         with self._database.reading() as transaction:
             self._removals.go_by_index(transaction)
             found = walk.read(transaction, walk.place, self._before(transaction), walk.most)
+        walk.has_ended = walk.has_ended or found.last is None
         walk.place = walk.first if found.last is None else found.last
         return self._remove(walk, found.keys)
 

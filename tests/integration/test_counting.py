@@ -11,6 +11,7 @@ from sqlalchemy import Connection, event, func, select
 
 from scheduler import DatabaseUnavailableError, Outcome, ScheduledAction, TimeoutScheduler
 from scheduler.service.counting import Counting
+from scheduler.store.outlook import Outlook
 from scheduler.store.tables import to_text
 from scheduler.store.turns import take_turn
 from scheduler.telemetry import backlog_gauges
@@ -50,11 +51,14 @@ class Counts:
         self._stores = scheduler.stores
         self._counting = Counting(scheduler.stores, make_settings(**settings), scheduler.metrics, interval)
 
-    def look(self) -> None:
-        """A look at the table, and what follows from it."""
+    def outlook(self) -> Outlook:
+        """A look at the table."""
         with self._stores.database.reading() as transaction:
-            outlook = self._stores.outlooks.read(transaction)
-        self._counting.look(outlook)
+            return self._stores.outlooks.read(transaction)
+
+    def look(self, outlook: Outlook | None = None) -> None:
+        """What follows from a look, from a new one if need be."""
+        self._counting.look(outlook or self.outlook(), self.outlook)
 
 
 def fill(scheduler: TimeoutScheduler) -> None:
@@ -147,6 +151,42 @@ def test_while_the_same_is_to_come_it_is_counted_less_often_still(scheduler: Tim
         shows.append(shown(scheduler, "errors"))
 
     assert shows == [[0], [0], [1]]
+
+
+def test_who_looked_before_another_counted_does_not_count_again(
+    scheduler: TimeoutScheduler, open_scheduler: OpenScheduler, database_url: str
+) -> None:
+    hour = timedelta(hours=1)
+    counts, others = (Counts(one, hour) for one in (scheduler, open_scheduler(database_url)))
+    for one in (counts, others):
+        one.look()
+    age(scheduler, 7 * hour)
+    before = others.outlook()
+    counts.look()
+    scheduler.schedule(make_job())
+    counted = query(scheduler, "SELECT counted_at, due FROM timeout_scheduler_backlog")
+
+    others.look(before)
+
+    assert query(scheduler, "SELECT counted_at, due FROM timeout_scheduler_backlog") == counted
+    assert [due for _, due in counted] == [0]
+
+
+def test_the_end_of_an_alert_is_told_with_the_next_count_though_nothing_is_due(
+    scheduler: TimeoutScheduler, said: Callable[[], list[str]]
+) -> None:
+    hour = timedelta(hours=1)
+    counts = Counts(scheduler, hour)
+    scheduler.schedule_many(make_jobs(3))
+    counts.look()
+    assert said() == ["alert.raised"]
+    execute(scheduler, "DELETE FROM scheduled_actions")
+    execute(scheduler, "UPDATE timeout_scheduler_backlog SET due = 0")
+    age(scheduler, 1.5 * hour)
+
+    counts.look()
+
+    assert said() == ["alert.raised", "alert.recovered"]
 
 
 def test_what_is_known_already_is_not_read_again(scheduler: TimeoutScheduler) -> None:

@@ -21,10 +21,22 @@ from scheduler.runtime.maintenance import Maintenance
 from scheduler.runtime.own_claims import OwnClaims
 from scheduler.service import sends as sends_module
 from scheduler.service.owner import Owner
+from scheduler.store.tables import to_text
 from scheduler.store.turns import take_turn
 from tests.integration.conftest import OpenScheduler
 from tests.support.eventually import eventually
-from tests.support.scheduling import Gate, Recorder, are_completed, execute, make_jobs, make_settings, query
+from tests.support.scheduling import (
+    FAR_AHEAD,
+    LONG_AGO,
+    Gate,
+    Recorder,
+    are_completed,
+    execute,
+    make_job,
+    make_jobs,
+    make_settings,
+    query,
+)
 from tests.support.walk import make_document, on, send
 
 CHECKOUT: Final = Path(__file__).parents[2]
@@ -304,6 +316,26 @@ def test_claims_whose_commit_nobody_answered_are_handed_back_with_the_next_turn(
     eventually(are_completed(scheduler, jobs))
     assert "event=claims.recovered count=5" in caplog.text
     assert query(scheduler, "SELECT DISTINCT claim_number FROM scheduled_actions") == [(2,)]
+
+
+def test_upkeep_finds_what_another_left_behind_though_the_loop_looks_once_an_hour(
+    database_url: str, open_scheduler: OpenScheduler
+) -> None:
+    """The loop's last look, by which nothing is claimed, is older than upkeep trusts."""
+    settings = make_settings(poll_interval=timedelta(hours=1), lease=timedelta(seconds=2))
+    scheduler = open_scheduler(database_url, state_manager=Recorder(), settings=settings)
+    scheduler.start()
+    eventually(lambda: scheduler.metrics.registry.get_sample_value("timeout_scheduler_claimed") == 0)
+    job = make_job(scheduled_at=FAR_AHEAD)
+    scheduler.schedule(job)
+    execute(
+        scheduler,
+        "UPDATE scheduled_actions SET status = 'claimed', claimed_by = 'somebody', claim_number = 1,"
+        " claimed_until = :over, deadline = :over, run_at = :over",
+        over=LONG_AGO if scheduler.database.is_postgresql else to_text(LONG_AGO),
+    )
+
+    eventually(are_completed(scheduler, [job]))
 
 
 def test_a_batch_that_is_being_fired_is_not_taken_for_an_unknown_claim(

@@ -17,6 +17,7 @@ from sqlalchemy import event
 from scheduler import Campaign, TimeoutScheduler
 from scheduler.domain.errors import InvalidInputError, UnknownCampaignError
 from scheduler.runtime.maintenance import Maintenance
+from scheduler.service import retention as retention_module
 from scheduler.service.owner import Owner
 from scheduler.service.retention import CAMPAIGNS, SLICE, SLICES, Retention
 from scheduler.store.retention import Removals
@@ -281,10 +282,27 @@ def test_actions_without_a_campaign_are_looked_for_a_piece_at_a_time(stage: Stag
     retention = retention_of(stage.ts)
 
     with noted(stage.ts.stores) as statements:
-        removed = [(retention.remove_some(), retention.is_round_over) for _ in range(2)]
+        removed = [(retention.remove_some(), retention.end_round()) for _ in range(2)]
 
     assert removed == [(0, False), (1, True)]
     assert len([one for one, _ in statements if "scheduled_actions" in one and "SELECT piece" in one]) == SLICES + 1
+
+
+def test_a_round_is_over_once_every_walk_has_ended_though_never_in_the_same_call(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row a call: a walk over one action takes two, over two events three, once; both begin anew at once."""
+    monkeypatch.setattr(retention_module, "SLICE", 1)
+    monkeypatch.setattr(retention_module, "SLICES", 1)
+    stage.ts.schedule(BY_HAND)
+    for number in range(2):
+        stage.event("opened", "nobody", event_id=f"e-{number}")
+    stage.clock.advance(MONTH_AND_A_DAY)
+    retention = retention_of(stage.ts)
+
+    ends = [(retention.remove_some(), retention.end_round())[1] for _ in range(6)]
+
+    assert ends == [False, False, True, True, False, True]
 
 
 def test_tidying_rests_for_ten_minutes_once_everything_was_looked_at(stage: Stage) -> None:
@@ -297,13 +315,13 @@ def test_tidying_rests_for_ten_minutes_once_everything_was_looked_at(stage: Stag
     maintenance = Maintenance(stage.ts.stores, Owner("me"), stage.ts.settings, lambda: clock.now)
 
     tidied = []
-    for clock.now in (0.0, 59.0, 60.0, 61.0, 120.0, 121.0, 720.0, 721.0):
+    for clock.now in (0.0, 59.0, 60.0, 61.0, 660.0, 661.0):
         with noted(stage.ts.stores) as statements:
             maintenance.tidy()
         tidied.append(bool(statements))
 
-    # The piece behind the first one is found at 60, and goes; at 61 it begins anew, and at 121 nothing is behind it.
-    assert tidied == [True, False, True, True, False, True, False, True]
+    # What is behind the first piece is found at 60, and goes: the round is over when nothing is found at 61.
+    assert tidied == [True, False, True, True, False, True]
 
 
 FILL: Final = (

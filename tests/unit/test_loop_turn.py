@@ -40,7 +40,7 @@ class Table:
         self.caught_up: frozenset[str] = frozenset()
         self.is_anything_claimed = True
         self.reconciliations = 0
-        self.fails_to_reconcile = False
+        self.error: Exception | None = None
         self.recovers: list[datetime] = []
         self.given_back: list[Any] = []
         self.is_in_doubt = False
@@ -71,8 +71,8 @@ class Table:
     def reconcile(self) -> None:
         """Once per quarter of a lease."""
         self.reconciliations += 1
-        if self.fails_to_reconcile:
-            raise DatabaseUnavailableError("away")
+        if self.error is not None:
+            raise self.error
         self.pending += self.recovers
 
     def give_back(self, actions: Sequence[Any]) -> None:
@@ -169,12 +169,15 @@ def test_what_fell_due_during_a_turn_is_claimed_by_the_next_without_a_look(turns
     assert table.looks == looking
 
 
-def test_an_error_before_the_claim_is_no_reason_to_turn_again_and_again(turns: Turns, table: Table) -> None:
+@pytest.mark.parametrize("error", [DatabaseUnavailableError("away"), RuntimeError("nobody thought of it")])
+def test_an_error_before_the_claim_is_no_reason_to_turn_again_and_again(
+    turns: Turns, table: Table, error: Exception
+) -> None:
     """What was seen still holds, and would say for as long that something is due; a look backs off."""
     table.pending = [second(1), second(2)]
     turns.at(0)
     turns.at(1)
-    table.is_in_doubt = table.fails_to_reconcile = True
+    table.is_in_doubt, table.error = True, error
 
     waits = [turns.at(number) - second(number) for number in (3, 4, 5, 6)]
 
