@@ -44,6 +44,7 @@ TITLES: Final = {
     ),
 }
 _LIMITS: Final = {"postgresql": "set-based", "sqlite": "set-based-sqlite"}
+_LARGE: Final = 10
 _ENOUGH: Final = 2
 
 
@@ -146,7 +147,8 @@ def _cell(results: Results, workload: str, contender: Described, metric: Metric)
         text += f" ({series.low:,.{digits}f} to {series.high:,.{digits}f})"
     limit = results.find(workload, _LIMITS[contender.system], metric.name)
     if metric.has_ratio and limit is not None and limit is not found:
-        ratio = f"{series.ratio_to(limit.series).median:.2f}"
+        times = series.ratio_to(limit.series).median
+        ratio = f"{times:,.{2 if times < _LARGE else 0}f}"
         text += f"; {ratio} of the limit" if metric.more_is_better else f"; {ratio} times the limit's"
     return text
 
