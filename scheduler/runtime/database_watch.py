@@ -13,6 +13,8 @@ from scheduler.telemetry.sentry import report
 
 REPORTED_AFTER_SECONDS: Final = 60.0
 _NOTICED_EVERY_SECONDS: Final = 30.0
+# An answer that comes so soon after another thread got none may have been on its way when the database went.
+_ON_ITS_WAY_SECONDS: Final = 5.0
 
 
 class DatabaseWatch:
@@ -30,6 +32,7 @@ class DatabaseWatch:
         self._recoveries = 0
         self._next_notice = 0.0
         self._is_announced = False
+        self._announced_at = 0.0
 
     @property
     def recoveries(self) -> int:
@@ -47,7 +50,7 @@ class DatabaseWatch:
         with self._mutex:
             is_new = self._down_since is None and now >= self._next_notice
             if is_new:
-                self._is_announced = True
+                self._is_announced, self._announced_at = True, now
                 self._next_notice = now + _NOTICED_EVERY_SECONDS
         if is_new:
             emit("database.unavailable", error=str(error))
@@ -69,16 +72,19 @@ class DatabaseWatch:
 
     def answered(self) -> None:
         """The database answered."""
+        now = time.monotonic()
         with self._mutex:
             since, self._down_since = self._down_since, None
-            self._is_reported = self._is_announced = False
+            self._is_reported = False
+            if since is not None or now - self._announced_at >= _ON_ITS_WAY_SECONDS:
+                self._is_announced = False
             self._recoveries += since is not None
             if since is not None:
                 # A thread that failed before may only now come to say so.
-                self._next_notice = time.monotonic() + _NOTICED_EVERY_SECONDS
+                self._next_notice = now + _NOTICED_EVERY_SECONDS
         self._metrics.database_is_up(up=True)
         if since is not None:
-            emit("database.recovered", seconds=round(time.monotonic() - since, 1))
+            emit("database.recovered", seconds=round(now - since, 1))
 
     def forget_parent(self) -> None:
         """In a forked child: the parent may have held the lock."""

@@ -8,6 +8,7 @@ import pytest
 import sentry_sdk
 
 from scheduler.domain.errors import DatabaseUnavailableError
+from scheduler.runtime import database_watch
 from scheduler.runtime.clock_watch import ClockWatch
 from scheduler.runtime.database_watch import DatabaseWatch
 from scheduler.telemetry.metrics import Metrics
@@ -120,3 +121,29 @@ def test_what_another_thread_noticed_first_is_not_said_again_by_the_loop(metrics
 
     assert said() == ["database.unavailable", "database.recovered"]
     assert watch.recoveries == 1
+
+
+def test_an_answer_that_was_on_its_way_when_the_database_went_makes_no_second_outage(
+    metrics: Metrics, said: Any
+) -> None:
+    """The loop was answered, and says so only after another thread has noticed that the database is gone."""
+    watch = DatabaseWatch(metrics)
+    watch.noticed(AWAY)
+    watch.answered()
+    watch.failed(AWAY)
+    watch.answered()
+
+    assert said() == ["database.unavailable", "database.recovered"]
+    assert watch.recoveries == 1
+
+
+def test_an_outage_some_time_after_another_thread_noticed_something_is_said(
+    metrics: Metrics, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_watch, "_ON_ITS_WAY_SECONDS", 0.0)
+    watch = DatabaseWatch(metrics)
+    watch.noticed(AWAY)
+    watch.answered()
+    watch.failed(AWAY)
+
+    assert said() == ["database.unavailable"] * 2
