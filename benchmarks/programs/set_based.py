@@ -159,8 +159,9 @@ def keep_up(url: str) -> None:
         if wait > 0:
             asleep.wait(min(wait, _LONGEST_SLEEP_SECONDS))
         elif claimed := claim(claiming, _OWNER):
-            batches.put(claimed)
+            # First: whoever fires it may add to it what waits behind it.
             del coming[: len(claimed)]
+            batches.put(claimed)
         else:
             coming = []
 
