@@ -20,7 +20,7 @@ from scheduler.store.engine import default_database_url, sqlite_file
 from scheduler.store.fitness import ServerState, server_state
 from scheduler.telemetry.dsn import require_dsn
 
-_CONNECTIONS_BESIDE: Final = 8
+_CONNECTIONS_BESIDE: Final = 9
 _PATIENCE_SECONDS: Final = 2.0
 
 

@@ -43,6 +43,8 @@ class Work(Protocol):
 class BatchExecutor(BaseExecutor):  # type: ignore[misc]
     """Fires batches of up to `batch_size` in `workers` threads; takes one batch more than it has workers.
 
+    With `has_express` what goes first has a thread more, of its own.
+
     A claim leaves `in_hand` when it is worked off, and also when it never will be.
     """
 
@@ -56,6 +58,8 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         in_hand: InHand,
         watch: DatabaseWatch,
         failure_watch: FailureWatch,
+        *,
+        has_express: bool = False,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -64,6 +68,7 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         self._watch = watch
         self._failure_watch = failure_watch
         self._workers = workers
+        self._has_express = has_express
         self._name = name
         self._jobstore_alias = jobstore_alias
         self._capacity = (workers + 1) * batch_size
@@ -79,7 +84,9 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         if self._shift is not None:
             self._shift.end()
         self._incoming = []
-        self._shift = Shift(self._run, self._finish, self._workers, self._name, self.batch_size)
+        self._shift = Shift(
+            self._run, self._finish, self._workers, self._name, self.batch_size, has_express=self._has_express
+        )
 
     @property
     def free(self) -> int:

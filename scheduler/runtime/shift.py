@@ -24,6 +24,8 @@ class Done(Protocol):
 class Shift:
     """Threads that work on batches, in the order they are submitted, but for those that go first. Thread-safe.
 
+    With `has_express` one thread more works on nothing but what goes first, which then waits for no other batch.
+
     Batches that wait together are worked on as one, of up to `most`: a small one goes at once while there is a thread
     for it, and they grow with what is left over.
 
@@ -32,7 +34,14 @@ class Shift:
     """
 
     def __init__(
-        self, work: Callable[[Shift, Batch], None], done: Done, threads: int, name: str, most: int = 1
+        self,
+        work: Callable[[Shift, Batch], None],
+        done: Done,
+        threads: int,
+        name: str,
+        most: int = 1,
+        *,
+        has_express: bool = False,
     ) -> None:
         self.stopping = threading.Event()
         self._work = work
@@ -41,14 +50,18 @@ class Shift:
         self._most = most
         self._first: deque[Batch] = deque()
         self._waiting: deque[Batch] = deque()
-        # One lock for both. Threads that wait for a batch aren't woken by the end of another.
+        # One lock for all. Threads that wait for a batch aren't woken by the end of another.
         lock = threading.RLock()
         self._has_come = threading.Condition(lock)
+        self._has_first_come = threading.Condition(lock)
         self._has_ended = threading.Condition(lock)
         self._outstanding: Counter[str] = Counter()
         self._at_work: dict[threading.Thread, Batch] = {}
+        takers = {f"{name}-{number}": self._take for number in range(threads)}
+        if has_express:
+            takers[f"{name}-express"] = self._take_first
         self._threads = [
-            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True) for number in range(threads)
+            threading.Thread(target=self._run, args=(take,), name=name, daemon=True) for name, take in takers.items()
         ]
         for thread in self._threads:
             thread.start()
@@ -64,7 +77,9 @@ class Shift:
         with self._has_come:
             self._outstanding.update(one.job_id for one in batch)
             (self._first if goes_first else self._waiting).append(batch)
-            self._has_come.notify_all()
+            self._has_come.notify()
+            if goes_first:
+                self._has_first_come.notify()
 
     def wait_idle(self, timeout: float | None) -> bool:
         """Wait until nothing is outstanding; False when that took longer than `timeout` seconds.
@@ -84,6 +99,7 @@ class Shift:
             self._first.clear()
             self._waiting.clear()
             self._has_come.notify_all()
+            self._has_first_come.notify_all()
         for batch in unbegun:
             self._settle(batch)
             self._done(batch, is_over=True)
@@ -92,18 +108,26 @@ class Shift:
         """The next batch, with what waits behind it; None when the shift is over."""
         with self._has_come:
             self._has_come.wait_for(lambda: self._first or self._waiting or self._is_over)
-            queue = self._first or self._waiting
-            if not queue:
-                return None
-            batch = queue.popleft()
-            with suppress(MemoryError):  # then it goes alone
-                while queue and len(batch) + len(queue[0]) <= self._most:
-                    batch = [*batch, *queue[0]]
-                    queue.popleft()
-            return batch
+            return self._next_of(self._first or self._waiting)
 
-    def _run(self) -> None:
-        while (batch := self._take()) is not None:
+    def _take_first(self) -> Batch | None:
+        """The same of what goes first."""
+        with self._has_first_come:
+            self._has_first_come.wait_for(lambda: self._first or self._is_over)
+            return self._next_of(self._first)
+
+    def _next_of(self, queue: deque[Batch]) -> Batch | None:
+        if not queue:
+            return None
+        batch = queue.popleft()
+        with suppress(MemoryError):  # then it goes alone
+            while queue and len(batch) + len(queue[0]) <= self._most:
+                batch = [*batch, *queue[0]]
+                queue.popleft()
+        return batch
+
+    def _run(self, take: Callable[[], Batch | None]) -> None:
+        while (batch := take()) is not None:
             self._at_work[threading.current_thread()] = batch
             try:
                 if not self._is_over:

@@ -238,5 +238,5 @@ def _configured_url(settings: Settings) -> str:
 
 
 def _pool_size(settings: Settings) -> int:
-    """A connection per worker, one for the loop, two for what goes on beside it, and a few for the caller's threads."""
-    return settings.workers + settings.send_workers + 6
+    """One per worker, for what goes first, for the loop, two beside it, and a few for the caller's threads."""
+    return settings.workers + settings.send_workers + 7

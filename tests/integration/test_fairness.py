@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,48 @@ def test_a_timeout_that_falls_due_beside_many_overdue_ones_waits_for_two_batches
     # Not in the middle of as many of the other's as a batch takes: its commit waits for none of them.
     assert recorder.batches[place] == [one.dedupe_key]
     assert sorted(recorder.keys) == sorted(job.dedupe_key for job in [*many, one])
+
+
+class HoldingBig(Recorder):
+    """Works on each batch of the big tenant until that may end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.may_end = threading.Semaphore(0), threading.Semaphore(0)
+
+    def process(self, connection: Connection, jobs: Sequence[ScheduledAction]) -> Sequence[Outcome | Exception]:
+        """All are done."""
+        answers = super().process(connection, jobs)
+        if jobs[0].tenant_id == "big":
+            self.begun.release()
+            assert self.may_end.acquire(timeout=30)
+        return answers
+
+    def wait_begun(self, batches: int) -> None:
+        """So many more have begun."""
+        assert all(self.begun.acquire(timeout=30) for _ in range(batches))
+
+
+def test_who_is_caught_up_waits_for_no_worker(postgresql_url: str, open_scheduler: OpenScheduler) -> None:
+    """Both workers have begun a batch that doesn't end."""
+    size, holding = 10, HoldingBig()
+    settings = make_settings(batch_size=size, workers=2)
+    scheduler = open_scheduler(postgresql_url, state_manager=holding, settings=settings, send_handler=None)
+    many, one = make_jobs(10 * size, tenant_id="big"), make_job(tenant_id="small", scheduled_at=RECENT)
+    scheduler.schedule_many(many)
+    scheduler.start()
+    try:
+        holding.wait_begun(2)
+        scheduler.schedule(one)
+        holding.may_end.release()
+        holding.wait_begun(1)
+
+        eventually(are_completed(scheduler, [one]))
+        assert len(holding.batches) == 4
+    finally:
+        holding.may_end.release(100)
+    eventually(are_completed(scheduler, many))
+    assert sorted(holding.keys) == sorted(job.dedupe_key for job in [*many, one])
 
 
 def test_tenants_share_a_batch_equally_once_more_is_due_than_one_takes(scheduler: TimeoutScheduler) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from scheduler.runtime.claimed_job import Submitted
 from scheduler.runtime.shift import Shift
+from tests.support.eventually import eventually
 
 
 def batch(*keys: str) -> Sequence[Submitted]:
@@ -20,11 +21,12 @@ def batch(*keys: str) -> Sequence[Submitted]:
 class Stage:
     """A shift of one thread, which is at work on a first batch until it may go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_express: bool = False) -> None:
         self.worked: list[list[str]] = []
+        self.threads: list[str] = []
         self.left: list[str] = []
         self._begun, self._go_on = threading.Event(), threading.Event()
-        self.shift = Shift(self._work, self._done, threads=1, name="test", most=4)
+        self.shift = Shift(self._work, self._done, threads=1, name="test", most=4, has_express=has_express)
         self.shift.submit(batch("a"))
         assert self._begun.wait(10)
 
@@ -35,6 +37,7 @@ class Stage:
 
     def _work(self, _shift: Shift, batch: Sequence[Submitted]) -> None:
         self.worked.append([one.job_id for one in batch])
+        self.threads.append(threading.current_thread().name)
         self._begun.set()
         assert self._go_on.wait(10)
 
@@ -84,3 +87,34 @@ def test_the_end_of_a_shift_leaves_nothing_that_was_to_go_first(stage: Stage) ->
 
     assert left == ["c", "b"]
     assert stage.worked == [["a"]]
+
+
+@pytest.fixture
+def express() -> Iterator[Stage]:
+    stage = Stage(has_express=True)
+    yield stage
+    stage.go_on()
+    stage.shift.end()
+
+
+def test_an_express_begins_what_goes_first_at_once_and_nothing_else(express: Stage) -> None:
+    for batches in (batch("b"), batch("c")):
+        express.shift.submit(batches)
+    for first in ("d", "e", "f"):
+        express.shift.submit(batch(first), goes_first=True)
+        eventually(lambda: len(express.worked) == 2)
+
+    express.go_on()
+
+    assert express.worked[:2] == [["a"], ["d"]]
+    # What comes while the express is at work is the next one's, whoever is free sooner.
+    assert sorted(express.worked[2:]) == [["b", "c"], ["e", "f"]]
+    assert express.threads[:2] == ["test-0", "test-express"]
+    assert {name for name, worked in zip(express.threads, express.worked, strict=True) if "b" in worked} == {"test-0"}
+
+
+def test_an_express_goes_home_with_the_others(express: Stage) -> None:
+    express.go_on()
+    express.shift.end()
+
+    eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("test-")])
