@@ -47,7 +47,7 @@ _WRITE_NOTHING: Final = select(func.pg_logical_emit_message(true(), literal_colu
 _NOTIFY: Final = select(func.pg_notify(bindparam("channel", type_=Text), literal_column("''")))
 _CURRENT_LOCK_TIMEOUT: Final = select(func.current_setting("lock_timeout"))
 _LOCK_TIMEOUT: Final = select(func.set_config("lock_timeout", bindparam("lock_timeout", type_=Text), true()))
-_LOCK_TIMEOUT_AND_CLOCK: Final = Prepared(_LOCK_TIMEOUT.add_columns(func.clock_timestamp(type_=Instant)))
+_LOCK_TIMEOUT_AND_START: Final = Prepared(_LOCK_TIMEOUT.add_columns(func.now(type_=Instant)))
 _FAR: Final = timedelta(hours=1)
 
 
@@ -124,24 +124,28 @@ class Transaction:
         self._callbacks.append(callback)
 
     def wait_at_most(self, patience: timedelta) -> None:
-        """Fail, as a lock timeout, rather than wait longer for anybody's lock. SQLite has its busy timeout instead."""
-        if self.database.is_postgresql:
-            milliseconds = max(int(patience.total_seconds() * 1000), 1)
-            parameters = {"lock_timeout": str(milliseconds)}
-            if self._now or self.database.clock:
-                self.connection.execute(_LOCK_TIMEOUT, parameters)
-            else:
-                # One round trip for both: whoever fires needs both, one after the other.
-                ((_, self._now),) = _LOCK_TIMEOUT_AND_CLOCK.rows(self, parameters)
+        """Fail, as a lock timeout, rather than wait longer for anybody's lock. SQLite has its busy timeout instead.
+
+        Called first in a transaction of our own, whose present is its start then: one round trip for both, and nothing
+        was waited for yet.
+        """
+        if self._now or self.database.clock:
+            self._limit_waits(_in_milliseconds(patience))
+        elif self.database.is_postgresql:
+            parameters = {"lock_timeout": _in_milliseconds(patience)}
+            ((_, self._now),) = _LOCK_TIMEOUT_AND_START.rows(self, parameters)
 
     @contextmanager
     def waiting_at_most(self, patience: timedelta) -> Iterator[None]:
-        """The same for the block alone."""
+        """The same for the block alone, in anybody's transaction."""
         before = self.connection.execute(_CURRENT_LOCK_TIMEOUT).scalar_one() if self.database.is_postgresql else ""
-        self.wait_at_most(patience)
+        self._limit_waits(_in_milliseconds(patience))
         yield
+        self._limit_waits(before)
+
+    def _limit_waits(self, lock_timeout: str) -> None:
         if self.database.is_postgresql:
-            self.connection.execute(_LOCK_TIMEOUT, {"lock_timeout": before})
+            self.connection.execute(_LOCK_TIMEOUT, {"lock_timeout": lock_timeout})
 
     def tell(self) -> None:
         """Run the callbacks."""
@@ -375,6 +379,10 @@ class Database:
         self._writing_thread = None
         self._is_held_for_fork = False
         self._open = {}
+
+
+def _in_milliseconds(patience: timedelta) -> str:
+    return str(max(int(patience.total_seconds() * 1000), 1))
 
 
 @contextmanager

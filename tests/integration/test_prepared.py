@@ -116,6 +116,24 @@ def test_waiting_for_a_lock_ends_as_a_lock_timeout(scheduler: TimeoutScheduler, 
     assert is_lock_timeout(raised.__cause__)
 
 
+def test_a_batch_begins_when_its_transaction_does(database: Database) -> None:
+    with database.transaction() as transaction:
+        transaction.wait_at_most(timedelta(seconds=2))
+        start, limit = transaction.connection.execute(select(func.now(), func.current_setting("lock_timeout"))).one()
+        assert transaction.now == start
+    assert limit == "2s"
+
+
+def test_in_a_callers_transaction_the_present_is_later_than_its_start(database: Database) -> None:
+    with database.engine.connect() as caller, database.transaction(caller) as transaction:
+        before = caller.execute(select(func.now(), func.clock_timestamp(), func.current_setting("lock_timeout"))).one()
+        with transaction.waiting_at_most(timedelta(seconds=2)):
+            within = caller.execute(select(func.current_setting("lock_timeout"))).scalar_one()
+        assert transaction.now >= before[1] > before[0]
+        after = caller.execute(select(func.current_setting("lock_timeout"))).scalar_one()
+    assert (within, after) == ("2s", before[2])
+
+
 def test_a_session_that_was_ended_is_replaced(database: Database, postgresql_url: str) -> None:
     def be_ended(transaction: Transaction) -> None:
         pids.append(pid_of(transaction))
