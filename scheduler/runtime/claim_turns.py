@@ -59,6 +59,7 @@ class ClaimTurns:
         self._longest_sleep = settings.poll_interval.total_seconds()
         self._pace = Pace(settings.max_rate, settings.max_rate_per_tenant, seconds())
         self._rotation = Rotation()
+        self._backlogged: set[str] = set()
         self._is_behind = False
         self._lap_began = 0.0
         self._next_lap = 0.0
@@ -98,15 +99,38 @@ class ClaimTurns:
         else:
             if self._is_behind:
                 probes = self._rotation.probes(batch.rest)
-                caught_up = batch.add_equal_shares(self._in_turn(transaction, probes, places=batch.rest))
+                caught_up = self._share(batch, self._in_turn(transaction, probes, places=batch.rest))
             batch.add_longest_overdue()
         has_more = not batch.rest or is_searching
         first = caught_up if has_more else frozenset[str]()
         return Taken(batch.in_order(), batch.held, has_more, is_searching, self._pace.holds_back, first)
 
+    def claim_for_newcomers(self, transaction: Transaction, limit: int, owner: str, lease: timedelta) -> Taken:
+        """Claim up to `limit` of tenants that had no more than their share when last met; call `took` after that.
+
+        Of those of what fell due last: whoever waits for longer is met by the claims of everybody's. Not with rates.
+        """
+        batch = _Batch(self._stores, transaction, self._action_type, owner, lease)
+        batch.rest = limit
+        newest = self._stores.due.newest(transaction, self._action_type, self._rotation.probes(limit))
+        newcomers = [tenant_id for tenant_id in newest if tenant_id not in self._backlogged][: max(limit // 2, 1)]
+        caught_up = self._share(batch, newcomers, others=1)
+        return Taken(batch.in_order(), batch.held, has_more=True, caught_up=caught_up)
+
+    def _share(self, batch: _Batch, tenant_ids: Sequence[str], others: int = 0) -> frozenset[str]:
+        """The same for each, at least one, and for others; returns those who had less, and have nothing left."""
+        share = max(batch.rest // (len(tenant_ids) + others), 1) if tenant_ids else 0
+        counts = batch.add_shares(dict.fromkeys(tenant_ids, share))
+        caught_up = frozenset(tenant_id for tenant_id, count in counts.items() if count < share)
+        self._backlogged |= counts.keys()
+        self._backlogged -= caught_up
+        return caught_up
+
     def took(self, taken: Taken) -> Taken:
         """What was taken is being fired."""
         now = self._seconds()
+        if not taken.has_more:
+            self._backlogged.clear()
         self._is_behind, self.was_cut = taken.has_more, taken.is_cut
         self._pace.took(Counter(action.tenant_id for action in taken.actions), now)
         return replace(taken, has_more=taken.has_more and not self._pace.wait(now))
@@ -179,15 +203,6 @@ class _Batch:
         """Whosever they are."""
         if self.rest:
             self._add(self._claims.claim(self._transaction, self._action_type, self.rest, self._owner, self._lease))
-
-    def add_equal_shares(self, tenant_ids: Sequence[str]) -> frozenset[str]:
-        """The same for each, and at least one; returns those who had less, and have nothing left."""
-        if not tenant_ids:
-            return frozenset()
-        share = self.rest // len(tenant_ids)
-        self._add_share(tenant_ids, share)
-        counts = Counter(action.tenant_id for action in self._actions)
-        return frozenset(tenant_id for tenant_id, count in counts.items() if count < share)
 
     def add_shares(self, portions: Mapping[str, int]) -> Counter[str]:
         """A portion for each, one statement for all that are equal; returns how many each has got."""

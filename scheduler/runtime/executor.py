@@ -102,6 +102,14 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         # Only now: what has ended before that told nobody.
         return self._room(shift)
 
+    @property
+    def room_first(self) -> int:
+        """How many may be claimed of what goes first, a batch more than of anything else; none without an express."""
+        shift = self._shift
+        if not self._has_express or shift is None or shift.stopping.is_set():
+            return 0
+        return max(min(self._capacity + self.batch_size - shift.outstanding, self.batch_size), 0)
+
     def has_room_beside(self, claimed: int) -> bool:
         """Whether more may be claimed when so many have been, and are still to be submitted."""
         return self._shift is not None and self._room(self._shift, claimed) > 0

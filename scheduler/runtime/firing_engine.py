@@ -84,8 +84,9 @@ class FiringEngine:
 
     def _lane(self, action_type: ActionType, work: Work, workers: int, batch_size: int, alias: str) -> Lane:
         watches = self.watch, self._failure_watch
-        # With one worker all is fired by one thread; and of sends no more go on at a time than was asked for.
-        has_express = action_type == ActionType.TIMEOUT and workers > 1
+        # With one worker all is fired by one thread, of sends no more go on at a time than was asked for, and SQLite
+        # has one writer at a time.
+        has_express = action_type == ActionType.TIMEOUT and workers > 1 and self._stores.database.is_postgresql
         in_hand = self._claims.in_hand
         executor = BatchExecutor(work, workers, batch_size, alias, ALIAS, in_hand, *watches, has_express=has_express)
         executor.wakes_always = self._settings.max_rate_per_tenant is not None

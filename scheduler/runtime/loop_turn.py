@@ -10,11 +10,13 @@ from typing import Final, TypeVar
 
 from scheduler.domain.action import ActionType, ScheduledAction
 from scheduler.domain.errors import DatabaseUnavailableError
+from scheduler.runtime.claim_turns import Taken
 from scheduler.runtime.clock_watch import ClockWatch
 from scheduler.runtime.database_watch import DatabaseWatch
 from scheduler.runtime.executor import BatchExecutor
 from scheduler.runtime.foresight import Foresight
 from scheduler.runtime.lookout import Lookout
+from scheduler.runtime.newcomers import Newcomers
 from scheduler.runtime.own_claims import OwnClaims
 from scheduler.settings import Settings
 from scheduler.store.outlook import Outlook
@@ -79,6 +81,8 @@ class LoopTurn:
         self._began_at = self._known_at
         self._foresight = Foresight([lane.action_type for lane in lanes], settings.poll_interval)
         self._later: dict[ActionType, datetime | None] = {}
+        self._newcomers = {lane.action_type: Newcomers() for lane in lanes}
+        self._backlogs: set[ActionType] = set()
         self._next_reconciliation = 0.0
         self.last_turn = time.monotonic()
         self._last_sign = self.last_turn
@@ -104,6 +108,8 @@ class LoopTurn:
     def doubt(self) -> None:
         """There may be something new that is due soon. Thread-safe; called before a wake-up."""
         self._foresight.doubt()
+        for newcomers in self._newcomers.values():
+            newcomers.doubt()
 
     def disable(self) -> None:
         """Claim nothing more."""
@@ -176,24 +182,51 @@ class LoopTurn:
         if not due:
             known = self._look_ahead()
             due = [lane for lane in lanes if (at := known.of(lane.action_type)) is not None and at <= known.now]
-        for lane in due:
-            self._claim_for(lane)
+        for lane in self._lanes:
+            # They needn't wait for a claim of everybody's: the next turn makes that.
+            if not self._has_found_newcomers(lane, is_its_turn=lane in due) and lane in due:
+                self._claim_for(lane)
 
     def _claim_for(self, lane: Lane) -> None:
         most = min(lane.executor.free, lane.executor.batch_size)
         if self._claims.wait(lane.action_type) > 0:
             return
         self._has_claimed = True
+        self._newcomers[lane.action_type].everybody_is_asked(self._stores.database.real_clock.now())
         taken = self._claims.claim(lane.action_type, most)
         self._known = None
+        self._note(lane, taken)
+        self._goes_on = self._goes_on or taken.held > 0 or taken.is_searching
+        self._backlogs.discard(lane.action_type)
+        if taken.has_more:
+            self._backlogs.add(lane.action_type)
+            self._expected[lane.action_type] = _AT_ONCE
+            self._more = self._more or lane.executor.has_room_beside(len(taken.actions))
+
+    def _note(self, lane: Lane, taken: Taken) -> None:
         self._claimed += taken.actions
         self._caught_up[lane.action_type] = taken.caught_up
         self._foresight.took(lane.action_type, (action.run_at for action in taken.actions))
-        self._goes_on = self._goes_on or taken.held > 0 or taken.is_searching
         self._leaves_more = self._leaves_more or taken.has_more
-        if taken.has_more:
-            self._expected[lane.action_type] = _AT_ONCE
-            self._more = self._more or lane.executor.has_room_beside(len(taken.actions))
+
+    def _has_found_newcomers(self, lane: Lane, *, is_its_turn: bool) -> bool:
+        """Who has no backlog is claimed for, if there may be anybody, whether there is room for everybody's or not.
+
+        Something may be new, as far as anybody knows: if it is everybody's turn, that serves as well.
+        """
+        newcomers, now = self._newcomers[lane.action_type], self._stores.database.real_clock.now()
+        may_be_there = newcomers.have_come(now) if is_its_turn else newcomers.due_in(now) == timedelta(0)
+        if not (may_be_there and self._serves_newcomers(lane)):
+            return False
+        newcomers.search(now)
+        taken = self._claims.claim_for_newcomers(lane.action_type, lane.executor.room_first)
+        self._note(lane, taken)
+        if taken.actions and is_its_turn:
+            self._expected[lane.action_type], self._more = _AT_ONCE, True
+        return bool(taken.actions)
+
+    def _serves_newcomers(self, lane: Lane) -> bool:
+        return lane.action_type in self._backlogs and lane.executor.room_first > 0 and not self._claims.is_paced
 
     def _look_ahead(self) -> Outlook:
         self._foresight.begin()
@@ -202,6 +235,9 @@ class LoopTurn:
             self._clock_watch.compare(look.asked_at, look.outlook.now, look.answered_at)
         self._known, self._known_at = look.outlook, look.at
         self._foresight.saw(look.outlook, look.at)
+        for action_type, newcomers in self._newcomers.items():
+            later = look.outlook.later_of(action_type)
+            newcomers.saw(None if later is None else later - look.outlook.now + look.at, look.at)
         return look.outlook
 
     def _next_turn(self, now: datetime, latest: datetime) -> datetime:
@@ -220,6 +256,9 @@ class LoopTurn:
             self._expected[lane.action_type] = local
             if lane.executor.free > 0:
                 soonest = min(soonest, local)
+            elif self._serves_newcomers(lane):
+                search_in = self._newcomers[lane.action_type].due_in(now)
+                soonest = soonest if search_in is None else min(soonest, now + search_in)
         if soonest <= self._known_at and self._fruitless_turns:
             # Not after the first: what is due now may have fallen due just after that claim, which was a hair early.
             backed_off = _BACK_OFF * ((1 << min(self._fruitless_turns - 1, 6)) - 1)

@@ -65,6 +65,15 @@ class OwnClaims:
             self.in_hand.take(claimed.actions)
             return turns.took(claimed)
 
+    def claim_for_newcomers(self, action_type: ActionType, limit: int) -> Taken:
+        """Claim up to `limit` due actions of tenants that have no backlog, beside one and without rates."""
+        turns = self._turns[action_type]
+        with self.in_hand.claiming():
+            with self._stores.database.transaction() as transaction:
+                claimed = turns.claim_for_newcomers(transaction, limit, self._owner.id, self._lease)
+            self.in_hand.take(claimed.actions)
+            return turns.took(claimed)
+
     def claim_one(self, key: Key) -> ScheduledAction | None:
         """Claim one action, if it is there to be had."""
         with self.in_hand.claiming():

@@ -54,9 +54,10 @@ _FAR: Final = timedelta(hours=1)
 class Transaction:
     """One open transaction: its connection and its one reading of the clock."""
 
-    def __init__(self, database: Database, connection: Connection) -> None:
+    def __init__(self, database: Database, connection: Connection, *, is_own: bool = False) -> None:
         self.database = database
         self.connection = connection
+        self._is_own = is_own
         self._now: datetime | None = None
         self._callbacks: list[Callable[[], None]] = []
         self.has_notified = False
@@ -126,10 +127,10 @@ class Transaction:
     def wait_at_most(self, patience: timedelta) -> None:
         """Fail, as a lock timeout, rather than wait longer for anybody's lock. SQLite has its busy timeout instead.
 
-        Called first in a transaction of our own, whose present is its start then: one round trip for both, and nothing
-        was waited for yet.
+        A transaction of our own that hasn't read the clock has its start for its present then: one round trip for both.
+        Call it first, before anything was waited for.
         """
-        if self._now or self.database.clock:
+        if not self._is_own or self._now or self.database.clock:
             self._limit_waits(_in_milliseconds(patience))
         elif self.database.is_postgresql:
             parameters = {"lock_timeout": _in_milliseconds(patience)}
@@ -274,7 +275,7 @@ class Database:
         with translated(), queue, self.engine.connect() as own, own.begin():
             if writing and not self.is_postgresql:
                 begin_immediate(own)
-            transaction = Transaction(self, own)
+            transaction = Transaction(self, own, is_own=True)
             self._open[id(own)] = transaction
             try:
                 yield transaction

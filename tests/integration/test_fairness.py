@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from scheduler import Outcome, ScheduledAction, TimeoutScheduler
 from scheduler.domain.action import ActionType
+from scheduler.domain.timing import SystemClock
 from scheduler.runtime.claim_turns import ClaimTurns
 from scheduler.store.database import Transaction
 from tests.integration.conftest import OpenScheduler
@@ -48,6 +49,13 @@ class Claimant:
         """The next batch, in a transaction of the caller's."""
         taken = self._turns.took(self._turns.claim(transaction, limit, self._owner, LEASE))
         self.caught_up = taken.caught_up
+        return taken.actions
+
+    def claim_for_newcomers(self, limit: int) -> Sequence[ScheduledAction]:
+        """Of those who have no backlog."""
+        with self._scheduler.stores.database.transaction() as transaction:
+            taken = self._turns.claim_for_newcomers(transaction, limit, self._owner, LEASE)
+        self.caught_up = self._turns.took(taken).caught_up
         return taken.actions
 
     def claim_all(self, limit: int) -> list[ScheduledAction]:
@@ -94,6 +102,7 @@ def test_a_timeout_that_falls_due_beside_many_overdue_ones_waits_for_two_batches
     assert place <= 2
     # Not in the middle of as many of the other's as a batch takes: its commit waits for none of them.
     assert recorder.batches[place] == [one.dedupe_key]
+    assert recorder.threads == {"outreach:timeout-0"}
     assert sorted(recorder.keys) == sorted(job.dedupe_key for job in [*many, one])
 
 
@@ -117,26 +126,50 @@ class HoldingBig(Recorder):
         assert all(self.begun.acquire(timeout=30) for _ in range(batches))
 
 
-def test_who_is_caught_up_waits_for_no_worker(postgresql_url: str, open_scheduler: OpenScheduler) -> None:
-    """Both workers have begun a batch that doesn't end."""
+@pytest.mark.parametrize("is_new", [True, False], ids=["scheduled now", "seen ahead"])
+def test_who_has_no_backlog_waits_for_no_batch(
+    postgresql_url: str, open_scheduler: OpenScheduler, *, is_new: bool
+) -> None:
+    """Both workers have begun a batch that doesn't end, and there is no room for another."""
     size, holding = 10, HoldingBig()
-    settings = make_settings(batch_size=size, workers=2)
+    settings = make_settings(batch_size=size, workers=2, poll_interval=timedelta(minutes=1))
     scheduler = open_scheduler(postgresql_url, state_manager=holding, settings=settings, send_handler=None)
-    many, one = make_jobs(10 * size, tenant_id="big"), make_job(tenant_id="small", scheduled_at=RECENT)
-    scheduler.schedule_many(many)
+    scheduler.schedule_many(make_jobs(10 * size, tenant_id="big"))
+    in_a_second = SystemClock().now() + timedelta(seconds=1)
+    one = make_job(tenant_id="small", scheduled_at=RECENT if is_new else in_a_second)
+    if not is_new:
+        scheduler.schedule(one)
     scheduler.start()
     try:
         holding.wait_begun(2)
-        scheduler.schedule(one)
-        holding.may_end.release()
-        holding.wait_begun(1)
+        if is_new:
+            scheduler.schedule(one)
 
         eventually(are_completed(scheduler, [one]))
-        assert len(holding.batches) == 4
+
+        assert [batch for batch in holding.batches if one.dedupe_key in batch] == [[one.dedupe_key]]
     finally:
         holding.may_end.release(100)
-    eventually(are_completed(scheduler, many))
-    assert sorted(holding.keys) == sorted(job.dedupe_key for job in [*many, one])
+    eventually(lambda: len(holding.keys) == 10 * size + 1)
+    assert len(set(holding.keys)) == 10 * size + 1
+
+
+def test_there_is_an_express_for_timeouts_only_and_not_beside_a_single_worker(
+    database_url: str, open_scheduler: OpenScheduler
+) -> None:
+    """A state manager may count on it that `WORKERS=1` is one thread; SQLite has one writer."""
+
+    def expresses(workers: int) -> list[str]:
+        settings = make_settings(workers=workers, send_workers=2)
+        scheduler = open_scheduler(database_url, settings=settings, send_handler=lambda _: None)
+        scheduler.start()
+        found = [thread.name for thread in threading.enumerate() if thread.name.endswith("-express")]
+        scheduler.close()
+        eventually(lambda: not [one for one in threading.enumerate() if one.name.endswith("-express")])
+        return found
+
+    is_postgresql = database_url.startswith("postgresql")
+    assert [expresses(1), expresses(2)] == [[], ["outreach:timeout-express"] * is_postgresql]
 
 
 def test_tenants_share_a_batch_equally_once_more_is_due_than_one_takes(scheduler: TimeoutScheduler) -> None:
@@ -178,6 +211,57 @@ def test_who_has_nothing_left_while_others_have_is_caught_up(scheduler: TimeoutS
 
     # Once no more is left than a claim takes, everybody's goes together.
     assert caught_up == [frozenset(), {"small"}, *[frozenset()] * 6]
+
+
+def test_newcomers_are_those_who_had_no_more_than_their_share(scheduler: TimeoutScheduler) -> None:
+    scheduler.schedule_many(make_jobs(80, tenant_id="big"))
+    claimant = Claimant(scheduler)
+    claimant.claim(20), claimant.claim(20)
+    for days, (tenant_id, count) in enumerate([("many", 30), ("few", 3), ("one", 1)]):
+        scheduler.schedule_many(make_jobs(count, tenant_id=tenant_id, scheduled_at=RECENT + timedelta(days=days)))
+
+    first, second = claimant.claim_for_newcomers(20), claimant.claim_for_newcomers(20)
+
+    # A fourth is left for whoever has a backlog; of those who have one now no more is taken before their turn.
+    assert tenants(first) == {"many": 5, "few": 3, "one": 1}
+    assert second == []
+    assert tenants(claimant.claim(20)) == {"big": 10, "many": 10}
+
+
+def test_newcomers_are_caught_up_if_they_had_less_than_their_share(scheduler: TimeoutScheduler) -> None:
+    scheduler.schedule_many(make_jobs(80, tenant_id="big"))
+    claimant = Claimant(scheduler)
+    claimant.claim(20), claimant.claim(20)
+    for days, (tenant_id, count) in enumerate([("many", 30), ("few", 3)]):
+        scheduler.schedule_many(make_jobs(count, tenant_id=tenant_id, scheduled_at=RECENT + timedelta(days=days)))
+
+    claimant.claim_for_newcomers(20)
+
+    assert claimant.caught_up == {"few"}
+
+
+def test_who_had_a_backlog_is_a_newcomer_again_once_it_is_caught_up(scheduler: TimeoutScheduler) -> None:
+    scheduler.schedule_many(make_jobs(80, tenant_id="big"))
+    scheduler.schedule_many(make_jobs(25, tenant_id="late", scheduled_at=RECENT))
+    claimant = Claimant(scheduler)
+    claimed = [tenants(claimant.claim(20))["late"] for _ in range(4)]
+    scheduler.schedule(make_job(tenant_id="late", scheduled_at=RECENT, campaign_id="another"))
+
+    assert claimed == [0, 10, 10, 5]
+    assert tenants(claimant.claim_for_newcomers(20)) == {"late": 1}
+
+
+def test_nobody_has_a_backlog_any_more_once_a_claim_was_not_full(scheduler: TimeoutScheduler) -> None:
+    """Another process has worked off the rest."""
+    scheduler.schedule_many(make_jobs(60, tenant_id="big"))
+    claimant = Claimant(scheduler)
+    claimant.claim(20), claimant.claim(20)
+    Claimant(scheduler, owner="you").claim(20)
+    last = claimant.claim(20)
+    scheduler.schedule(make_job(tenant_id="big", campaign_id="another"))
+
+    assert last == []
+    assert tenants(claimant.claim_for_newcomers(20)) == {"big": 1}
 
 
 def test_a_batch_that_was_not_full_is_followed_by_the_longest_overdue_again(scheduler: TimeoutScheduler) -> None:

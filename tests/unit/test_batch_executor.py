@@ -45,11 +45,13 @@ class Work:
 class Stage:
     """An executor of one thread, with room for two batches, and who is woken by it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_express: bool = False) -> None:
         self.work = Work()
         self.wakes = 0
         anything: Any = SimpleNamespace(note=lambda _: None)
-        self.executor = BatchExecutor(self.work, 1, BATCH, "test", "test", InHand(), anything, anything)
+        self.executor = BatchExecutor(
+            self.work, 1, BATCH, "test", "test", InHand(), anything, anything, has_express=has_express
+        )
         scheduler = SimpleNamespace(_create_lock=threading.RLock, has_listeners=False, wakeup=self._wake)
         self.executor.start(scheduler, "test")
 
@@ -90,6 +92,23 @@ def test_there_is_room_for_half_a_batch_at_least_or_none(stage: Stage) -> None:
         rooms.append(stage.executor.free)
 
     assert rooms == [8, 5, 2, 0]
+
+
+def test_what_goes_first_has_a_batchs_room_more_where_there_is_an_express_for_it(stage: Stage) -> None:
+    assert stage.executor.room_first == 0
+    express = Stage(has_express=True)
+    rooms = []
+    for keys in (("a1", "a2", "a3", "a4"), ("a5", "a6", "a7", "a8"), ("b1",), ("b2", "b3", "b4")):
+        express.hand_over(*keys, first="b")
+        rooms.append((express.executor.free, express.executor.room_first))
+
+    express.work.may_end.release(100)
+    assert express.executor.wait_idle(10)
+    express.executor.stop_taking()
+    rooms.append((express.executor.free, express.executor.room_first))
+    express.executor.shutdown()
+
+    assert rooms == [(4, 4), (0, 4), (0, 3), (0, 0), (0, 0)]
 
 
 def test_what_was_claimed_takes_its_room_before_it_is_submitted(stage: Stage) -> None:

@@ -37,6 +37,8 @@ class Table:
         self.a_claim_takes = timedelta(0)
         self.looks = 0
         self.at_most = MOST
+        self.newcomers: list[datetime] = []
+        self.searches: list[datetime] = []
         self.caught_up: frozenset[str] = frozenset()
         self.is_anything_claimed = True
         self.reconciliations = 0
@@ -57,7 +59,11 @@ class Table:
     def read(self, _transaction: None) -> Outlook:
         """A look."""
         self.looks += 1
-        return outlook(self.now, sorted(self.pending)[:MOST], most=MOST, is_anything_claimed=self.is_anything_claimed)
+        coming = sorted(self.pending + self.newcomers)
+        later = next((at for at in coming if at > self.now), None)
+        return outlook(
+            self.now, coming[:MOST], later_timeout=later, most=MOST, is_anything_claimed=self.is_anything_claimed
+        )
 
     def claim(self, _action_type: ActionType, limit: int) -> Taken:
         """What is due, as much as one claim may have."""
@@ -67,6 +73,14 @@ class Table:
         self.now += self.a_claim_takes
         actions: list[Any] = [SimpleNamespace(dedupe_key=str(at), run_at=at) for at in due]
         return Taken(actions, has_more=len(due) == self.at_most, caught_up=self.caught_up)
+
+    def claim_for_newcomers(self, _action_type: ActionType, _limit: int) -> Taken:
+        """All that is due of those who have no backlog."""
+        self.searches.append(self.now)
+        due = [at for at in self.newcomers if at <= self.now]
+        self.newcomers = [at for at in self.newcomers if at > self.now]
+        actions: list[Any] = [SimpleNamespace(dedupe_key=f"new {at}", run_at=at) for at in due]
+        return Taken(actions, has_more=True, caught_up=frozenset({"small"} if due else ()))
 
     def reconcile(self) -> None:
         """Once per quarter of a lease."""
@@ -93,6 +107,7 @@ class Executor:
 
     def __init__(self) -> None:
         self.free = 3 * MOST
+        self.room_first = 0
         self.batch_size = MOST
         self.refuses = False
         self.claimed: list[Any] = []
@@ -245,3 +260,78 @@ def test_who_is_caught_up_while_others_are_not_goes_first_in_that_turn(
     turns.at(0)
 
     assert executor.gone_first == [{"small"}, frozenset()]
+
+
+@pytest.fixture
+def backlog(turns: Turns, table: Table, executor: Executor) -> Turns:
+    """A first claim was full, a search found nobody, and there is no room left; at second 5 somebody else's comes."""
+    table.pending, table.newcomers, table.at_most = [second(0)] * 5, [second(5)], 1
+    turns.at(0)
+    executor.free, executor.room_first = 0, MOST
+    turns.at(0.1)
+    executor.gone_first.clear()
+    table.searches.clear()
+    return turns
+
+
+def test_who_has_no_backlog_is_claimed_for_when_that_was_seen_coming_though_there_is_no_room(
+    backlog: Turns, table: Table, executor: Executor
+) -> None:
+    waits = [backlog.at(1), backlog.at(5)]
+
+    assert table.searches == [second(5)]
+    assert executor.gone_first == [frozenset(), {"small"}]
+    assert waits[0] == second(5)
+    assert waits[1] > second(1000)
+
+
+def test_who_has_no_backlog_is_looked_for_when_there_is_something_new(backlog: Turns, table: Table) -> None:
+    table.newcomers.append(second(1))
+    backlog.loop.doubt()
+    backlog.at(1)
+
+    assert table.searches == [second(1)]
+    assert table.newcomers == [second(5)]
+
+
+def test_searches_are_fifty_milliseconds_apart(backlog: Turns, table: Table) -> None:
+    table.newcomers = [second(number) for number in (5, 5.01, 5.03)]
+    instants = [second(5)]
+    while instants[-1] < second(6):
+        instants.append(backlog.at((instants[-1] - NOON).total_seconds()))
+
+    assert instants[1] == second(5.05)
+    assert table.searches == [second(5), second(5.05)]
+    assert table.newcomers == []
+
+
+def test_who_has_no_backlog_goes_before_a_claim_of_everybodys(backlog: Turns, table: Table, executor: Executor) -> None:
+    executor.free = MOST
+
+    next_turn = backlog.at(5)
+
+    assert (len(table.pending), table.newcomers, next_turn) == (4, [], second(5))
+    backlog.at(5)
+    assert len(table.pending) == 3
+
+
+@pytest.mark.parametrize("change", ["paced", "no express"])
+def test_nobody_is_looked_for_with_rates_or_without_an_express(
+    backlog: Turns, table: Table, executor: Executor, change: str
+) -> None:
+    table.is_paced = change == "paced"
+    executor.room_first = 0 if change == "no express" else MOST
+
+    assert backlog.at(1) > second(1000)
+    backlog.at(5)
+    assert table.searches == []
+
+
+def test_once_all_is_claimed_nobody_is_looked_for(backlog: Turns, table: Table, executor: Executor) -> None:
+    executor.free, table.at_most = MOST, MOST
+    backlog.at(1)
+    executor.free = 0
+    backlog.at(5)
+
+    assert table.pending == []
+    assert table.searches == []

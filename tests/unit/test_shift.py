@@ -23,7 +23,7 @@ class Stage:
 
     def __init__(self, *, has_express: bool = False) -> None:
         self.worked: list[list[str]] = []
-        self.threads: list[str] = []
+        self.worked_by: list[tuple[str, list[str]]] = []
         self.left: list[str] = []
         self._begun, self._go_on = threading.Event(), threading.Event()
         self.shift = Shift(self._work, self._done, threads=1, name="test", most=4, has_express=has_express)
@@ -36,8 +36,9 @@ class Stage:
         assert self.shift.wait_idle(10)
 
     def _work(self, _shift: Shift, batch: Sequence[Submitted]) -> None:
-        self.worked.append([one.job_id for one in batch])
-        self.threads.append(threading.current_thread().name)
+        keys = [one.job_id for one in batch]
+        self.worked_by.append((threading.current_thread().name, keys))
+        self.worked.append(keys)
         self._begun.set()
         assert self._go_on.wait(10)
 
@@ -100,17 +101,36 @@ def express() -> Iterator[Stage]:
 def test_an_express_begins_what_goes_first_at_once_and_nothing_else(express: Stage) -> None:
     for batches in (batch("b"), batch("c")):
         express.shift.submit(batches)
-    for first in ("d", "e", "f"):
+    express.shift.submit(batch("d"), goes_first=True)
+    eventually(lambda: len(express.worked) == 2)
+    for first in ("e", "f"):
         express.shift.submit(batch(first), goes_first=True)
-        eventually(lambda: len(express.worked) == 2)
 
     express.go_on()
 
-    assert express.worked[:2] == [["a"], ["d"]]
+    assert express.worked_by[:2] == [("test-0", ["a"]), ("test-express", ["d"])]
     # What comes while the express is at work is the next one's, whoever is free sooner.
     assert sorted(express.worked[2:]) == [["b", "c"], ["e", "f"]]
-    assert express.threads[:2] == ["test-0", "test-express"]
-    assert {name for name, worked in zip(express.threads, express.worked, strict=True) if "b" in worked} == {"test-0"}
+    assert ("test-0", ["b", "c"]) in express.worked_by
+
+
+def test_whoever_is_idle_is_woken_by_a_batch() -> None:
+    """Two threads and an express are idle: all three begin before any of them ends."""
+    begun, may_end = threading.Semaphore(0), threading.Event()
+
+    def work(_shift: Shift, _batch: Sequence[Submitted]) -> None:
+        begun.release()
+        assert may_end.wait(10)
+
+    shift = Shift(work, lambda _batch, is_over: None, threads=2, name="idle", has_express=True)  # noqa: ARG005
+    for key, goes_first in (("a", False), ("b", False), ("c", True)):
+        shift.submit(batch(key), goes_first=goes_first)
+    have_begun = [begun.acquire(timeout=10) for _ in range(3)]
+    may_end.set()
+    is_idle = shift.wait_idle(10)
+    shift.end()
+
+    assert (have_begun, is_idle) == ([True] * 3, True)
 
 
 def test_an_express_goes_home_with_the_others(express: Stage) -> None:
