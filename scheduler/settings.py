@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     batch_size: int = Field(500, ge=1, le=10_000, description="most actions claimed and fired in one transaction")
     max_rate: Rate | None = Field(None, description="most actions fired per second, timeouts and sends each")
     max_rate_per_tenant: Rate | None = Field(None, description="the same for each tenant")
-    workers: int = Field(2, ge=1, le=64, description="threads that fire timeouts, and from two on one more for what goes first")
+    workers: int = Field(2, ge=1, le=64, description="threads that fire timeouts, not counting one for what goes first")
     send_workers: int = Field(4, ge=1, le=256, description="threads that send")
     poll_interval: PositiveSpan = Field(timedelta(seconds=1), description="longest sleep of the scheduling loop")
     lease: PositiveSpan = Field(timedelta(minutes=1), description="how long a claim holds without a sign of life")

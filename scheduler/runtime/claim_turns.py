@@ -26,8 +26,8 @@ class Taken:
     """What a claim got, the longest overdue first; `held` more were due, and are paused now.
 
     `has_more`: there may be more that may be claimed at once. `is_searching`: not every tenant was looked at yet.
-    `is_cut`: a rate allowed nothing more, of all or of a tenant. `caught_up`: tenants of whom nothing that was due is
-    left over, while others have more.
+    `is_cut`: a rate allowed nothing more, of all or of a tenant. `go_first`: tenants of whom nothing that was due is
+    left over, or who had no backlog until now, while others have more.
     """
 
     actions: Sequence[ScheduledAction]
@@ -35,7 +35,7 @@ class Taken:
     has_more: bool = False
     is_searching: bool = False
     is_cut: bool = False
-    caught_up: frozenset[str] = frozenset()
+    go_first: frozenset[str] = frozenset()
 
 
 class ClaimTurns:
@@ -106,25 +106,32 @@ class ClaimTurns:
         return Taken(batch.in_order(), batch.held, has_more, is_searching, self._pace.holds_back, first)
 
     def claim_for_newcomers(self, transaction: Transaction, limit: int, owner: str, lease: timedelta) -> Taken:
-        """Claim up to `limit` of tenants that had no more than their share when last met; call `took` after that.
+        """Claim up to `limit` of tenants that had less than their share when last met; call `took` after that.
 
-        Of those of what fell due last: whoever waits for longer is met by the claims of everybody's. Not with rates.
+        Where there are more tenants than a claim looks at, those of what fell due last are looked at: a walk round all
+        of them is for the claims of everybody's. Not with rates.
         """
         batch = _Batch(self._stores, transaction, self._action_type, owner, lease)
-        batch.rest = limit
-        newest = self._stores.due.newest(transaction, self._action_type, self._rotation.probes(limit))
-        newcomers = [tenant_id for tenant_id in newest if tenant_id not in self._backlogged][: max(limit // 2, 1)]
-        caught_up = self._share(batch, newcomers, others=1)
-        return Taken(batch.in_order(), batch.held, has_more=True, caught_up=caught_up)
+        batch.rest, probes = limit, self._rotation.probes(limit)
+        walked = self._stores.due.walk(transaction, self._action_type, "", probes)
+        due = [tenant_id for tenant_id, is_due in walked if is_due]
+        if len(walked) < probes:
+            self._backlogged.intersection_update(due)
+        else:
+            due = self._stores.due.newest(transaction, self._action_type, probes)
+        newcomers = [tenant_id for tenant_id in due if tenant_id not in self._backlogged][: max(limit // 2, 1)]
+        self._share(batch, newcomers, others=1)
+        first = frozenset(action.tenant_id for action in batch.in_order())
+        return Taken(batch.in_order(), batch.held, has_more=True, go_first=first)
 
     def _share(self, batch: _Batch, tenant_ids: Sequence[str], others: int = 0) -> frozenset[str]:
         """The same for each, at least one, and for others; returns those who had less, and have nothing left."""
         share = max(batch.rest // (len(tenant_ids) + others), 1) if tenant_ids else 0
         counts = batch.add_shares(dict.fromkeys(tenant_ids, share))
-        caught_up = frozenset(tenant_id for tenant_id, count in counts.items() if count < share)
-        self._backlogged |= counts.keys()
-        self._backlogged -= caught_up
-        return caught_up
+        self._backlogged.difference_update(tenant_ids)
+        if share > 1:  # one is no backlog
+            self._backlogged.update(tenant_id for tenant_id, count in counts.items() if count >= share)
+        return frozenset(tenant_id for tenant_id, count in counts.items() if count < share)
 
     def took(self, taken: Taken) -> Taken:
         """What was taken is being fired."""

@@ -75,6 +75,7 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         self._incoming: list[Submitted] = []
         self._shift: Shift | None = None
         self._is_awaited = False
+        self._is_first_awaited = False
         # With a rate per tenant another's may have fallen due between the claim and the look at what is next.
         self.wakes_always = False
 
@@ -104,11 +105,16 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
 
     @property
     def room_first(self) -> int:
-        """How many may be claimed of what goes first, a batch more than of anything else; none without an express."""
+        """How many may be claimed of what goes first, a batch more than of anything else; none without an express.
+
+        Whoever finds no room is woken when there is some.
+        """
         shift = self._shift
         if not self._has_express or shift is None or shift.stopping.is_set():
             return 0
-        return max(min(self._capacity + self.batch_size - shift.outstanding, self.batch_size), 0)
+        if not self._more_room(shift):
+            self._is_first_awaited = True
+        return self._more_room(shift)
 
     def has_room_beside(self, claimed: int) -> bool:
         """Whether more may be claimed when so many have been, and are still to be submitted."""
@@ -117,6 +123,9 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
     def _room(self, shift: Shift, coming: int = 0) -> int:
         room = self._capacity - shift.outstanding - coming
         return room if 2 * room >= self.batch_size else 0
+
+    def _more_room(self, shift: Shift) -> int:
+        return max(min(self._capacity + self.batch_size - shift.outstanding, self.batch_size), 0)
 
     def submit_job(self, job: ClaimedJob, run_times: list[datetime]) -> None:
         """Collect a claimed job. `max_instances` doesn't apply: the claim keeps an action single."""
@@ -152,10 +161,16 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         self._in_hand.drop([action for action in actions if action.key not in kept])
         if is_over:
             self._in_hand.doubt()
-        shift = self._shift
-        if self.wakes_always or (self._is_awaited and (shift is None or self._room(shift))):
-            self._is_awaited = False
+        if self.wakes_always or self._is_room_awaited():
+            self._is_awaited = self._is_first_awaited = False
             self._scheduler.wakeup()
+
+    def _is_room_awaited(self) -> bool:
+        """Whether somebody waits for room, and there is some, or nothing to wait for any more."""
+        shift = self._shift
+        if shift is None:
+            return self._is_awaited
+        return (self._is_awaited and self._room(shift) > 0) or (self._is_first_awaited and self._more_room(shift) > 0)
 
     def record_rest(self) -> None:
         """Record what was left of batches that are over."""

@@ -69,7 +69,7 @@ class LoopTurn:
         self._handed: dict[str, ScheduledAction] = {}
         self._claimed: list[ScheduledAction] = []
         self._expected: dict[ActionType, datetime] = {}
-        self._caught_up: dict[ActionType, frozenset[str]] = {}
+        self._go_first: dict[ActionType, frozenset[str]] = {}
         self._more = False
         self._leaves_more = False
         self._has_claimed = False
@@ -81,7 +81,7 @@ class LoopTurn:
         self._began_at = self._known_at
         self._foresight = Foresight([lane.action_type for lane in lanes], settings.poll_interval)
         self._later: dict[ActionType, datetime | None] = {}
-        self._newcomers = {lane.action_type: Newcomers() for lane in lanes}
+        self._newcomers = {lane.action_type: Newcomers(settings.poll_interval) for lane in lanes}
         self._backlogs: set[ActionType] = set()
         self._next_reconciliation = 0.0
         self.last_turn = time.monotonic()
@@ -124,7 +124,7 @@ class LoopTurn:
         self._has_failed = False
         self._give_back_unsealed()
         self._known = None
-        self._caught_up = {}
+        self._go_first = {}
         self._more = False
         self._leaves_more = False
         self._has_claimed = False
@@ -157,7 +157,7 @@ class LoopTurn:
 
     def _seal(self, lane: Lane) -> set[str]:
         """Who was waiting for nothing isn't made to wait behind what others have too much of."""
-        return lane.executor.seal(self._caught_up.get(lane.action_type, frozenset()))
+        return lane.executor.seal(self._go_first.get(lane.action_type, frozenset()))
 
     def _give_back_unsealed(self) -> None:
         """A turn that an error ended before it was finished: nobody will work on what it had claimed."""
@@ -172,7 +172,7 @@ class LoopTurn:
         self._claimed, self._handed = [], {}
         if left:
             self._guarded(lambda: self._claims.give_back(left))
-            self._foresight.doubt()
+            self.doubt()
 
     def _claim_due(self) -> None:
         self._reconcile()
@@ -205,7 +205,7 @@ class LoopTurn:
 
     def _note(self, lane: Lane, taken: Taken) -> None:
         self._claimed += taken.actions
-        self._caught_up[lane.action_type] = taken.caught_up
+        self._go_first[lane.action_type] = taken.go_first
         self._foresight.took(lane.action_type, (action.run_at for action in taken.actions))
         self._leaves_more = self._leaves_more or taken.has_more
 
@@ -215,11 +215,17 @@ class LoopTurn:
         Something may be new, as far as anybody knows: if it is everybody's turn, that serves as well.
         """
         newcomers, now = self._newcomers[lane.action_type], self._stores.database.real_clock.now()
-        may_be_there = newcomers.have_come(now) if is_its_turn else newcomers.due_in(now) == timedelta(0)
+        may_be_there = newcomers.have_come(now) if is_its_turn else newcomers.is_due(now)
         if not (may_be_there and self._serves_newcomers(lane)):
             return False
         newcomers.search(now)
-        taken = self._claims.claim_for_newcomers(lane.action_type, lane.executor.room_first)
+        try:
+            taken = self._claims.claim_for_newcomers(lane.action_type, lane.executor.room_first)
+        except BaseException:
+            newcomers.doubt()
+            raise
+        if taken.held:
+            newcomers.doubt()
         self._note(lane, taken)
         if taken.actions and is_its_turn:
             self._expected[lane.action_type], self._more = _AT_ONCE, True
@@ -236,8 +242,7 @@ class LoopTurn:
         self._known, self._known_at = look.outlook, look.at
         self._foresight.saw(look.outlook, look.at)
         for action_type, newcomers in self._newcomers.items():
-            later = look.outlook.later_of(action_type)
-            newcomers.saw(None if later is None else later - look.outlook.now + look.at, look.at)
+            newcomers.saw(look.outlook.now, look.outlook.later_of(action_type), look.at - look.outlook.now)
         return look.outlook
 
     def _next_turn(self, now: datetime, latest: datetime) -> datetime:
@@ -257,12 +262,11 @@ class LoopTurn:
             if lane.executor.free > 0:
                 soonest = min(soonest, local)
             elif self._serves_newcomers(lane):
-                search_in = self._newcomers[lane.action_type].due_in(now)
-                soonest = soonest if search_in is None else min(soonest, now + search_in)
-        if soonest <= self._known_at and self._fruitless_turns:
+                soonest = min(soonest, now + self._newcomers[lane.action_type].due_in(now))
+        if self._fruitless_turns and (soonest <= self._known_at or self._has_failed):
             # Not after the first: what is due now may have fallen due just after that claim, which was a hair early.
             backed_off = _BACK_OFF * ((1 << min(self._fruitless_turns - 1, 6)) - 1)
-            return min(now + backed_off, latest)
+            return min(max(soonest, now + backed_off), latest)
         return soonest
 
     def _is_foreseen(self) -> bool:

@@ -24,7 +24,8 @@ class Done(Protocol):
 class Shift:
     """Threads that work on batches, in the order they are submitted, but for those that go first. Thread-safe.
 
-    With `has_express` one thread more works on nothing but what goes first, which then waits for no other batch.
+    With `has_express` one thread more works on nothing but what goes first, which then waits for no other batch; the
+    others leave that to it while anything else waits.
 
     Batches that wait together are worked on as one, of up to `most`: a small one goes at once while there is a thread
     for it, and they grow with what is left over.
@@ -48,6 +49,7 @@ class Shift:
         self._done = done
         self._is_over = False
         self._most = most
+        self._has_express = has_express
         self._first: deque[Batch] = deque()
         self._waiting: deque[Batch] = deque()
         # One lock for all. Threads that wait for a batch aren't woken by the end of another.
@@ -108,7 +110,8 @@ class Shift:
         """The next batch, with what waits behind it; None when the shift is over."""
         with self._has_come:
             self._has_come.wait_for(lambda: self._first or self._waiting or self._is_over)
-            return self._next_of(self._first or self._waiting)
+            in_order = (self._waiting, self._first) if self._has_express else (self._first, self._waiting)
+            return self._next_of(in_order[0] or in_order[1])
 
     def _take_first(self) -> Batch | None:
         """The same of what goes first."""

@@ -18,7 +18,16 @@ from scheduler.runtime.claim_turns import ClaimTurns
 from scheduler.store.database import Transaction
 from tests.integration.conftest import OpenScheduler
 from tests.support.eventually import eventually
-from tests.support.scheduling import LONG_AGO, Recorder, are_completed, execute, make_job, make_jobs, make_settings
+from tests.support.scheduling import (
+    FAR_AHEAD,
+    LONG_AGO,
+    Recorder,
+    are_completed,
+    execute,
+    make_job,
+    make_jobs,
+    make_settings,
+)
 
 LEASE = timedelta(minutes=1)
 RECENT = LONG_AGO + timedelta(days=365)
@@ -38,7 +47,7 @@ class Claimant:
         self._scheduler = scheduler
         self._owner = owner
         self._turns = ClaimTurns(scheduler.stores, action_type, scheduler.settings)
-        self.caught_up: frozenset[str] = frozenset()
+        self.go_first: frozenset[str] = frozenset()
 
     def claim(self, limit: int) -> Sequence[ScheduledAction]:
         """The next batch."""
@@ -48,14 +57,14 @@ class Claimant:
     def claim_in(self, transaction: Transaction, limit: int) -> Sequence[ScheduledAction]:
         """The next batch, in a transaction of the caller's."""
         taken = self._turns.took(self._turns.claim(transaction, limit, self._owner, LEASE))
-        self.caught_up = taken.caught_up
+        self.go_first = taken.go_first
         return taken.actions
 
     def claim_for_newcomers(self, limit: int) -> Sequence[ScheduledAction]:
         """Of those who have no backlog."""
         with self._scheduler.stores.database.transaction() as transaction:
             taken = self._turns.claim_for_newcomers(transaction, limit, self._owner, LEASE)
-        self.caught_up = self._turns.took(taken).caught_up
+        self.go_first = self._turns.took(taken).go_first
         return taken.actions
 
     def claim_all(self, limit: int) -> list[ScheduledAction]:
@@ -126,7 +135,7 @@ class HoldingBig(Recorder):
         assert all(self.begun.acquire(timeout=30) for _ in range(batches))
 
 
-@pytest.mark.parametrize("is_new", [True, False], ids=["scheduled now", "seen ahead"])
+@pytest.mark.parametrize("is_new", [True, False], ids=["due at once", "seen ahead"])
 def test_who_has_no_backlog_waits_for_no_batch(
     postgresql_url: str, open_scheduler: OpenScheduler, *, is_new: bool
 ) -> None:
@@ -135,15 +144,12 @@ def test_who_has_no_backlog_waits_for_no_batch(
     settings = make_settings(batch_size=size, workers=2, poll_interval=timedelta(minutes=1))
     scheduler = open_scheduler(postgresql_url, state_manager=holding, settings=settings, send_handler=None)
     scheduler.schedule_many(make_jobs(10 * size, tenant_id="big"))
-    in_a_second = SystemClock().now() + timedelta(seconds=1)
-    one = make_job(tenant_id="small", scheduled_at=RECENT if is_new else in_a_second)
-    if not is_new:
-        scheduler.schedule(one)
     scheduler.start()
     try:
         holding.wait_begun(2)
-        if is_new:
-            scheduler.schedule(one)
+        soon = SystemClock().now() + timedelta(seconds=0.3)
+        one = make_job(tenant_id="small", scheduled_at=RECENT if is_new else soon)
+        scheduler.schedule(one)
 
         eventually(are_completed(scheduler, [one]))
 
@@ -162,10 +168,10 @@ def test_there_is_an_express_for_timeouts_only_and_not_beside_a_single_worker(
     def expresses(workers: int) -> list[str]:
         settings = make_settings(workers=workers, send_workers=2)
         scheduler = open_scheduler(database_url, settings=settings, send_handler=lambda _: None)
+        before = threading.enumerate()
         scheduler.start()
-        found = [thread.name for thread in threading.enumerate() if thread.name.endswith("-express")]
+        found = [one.name for one in threading.enumerate() if one not in before and one.name.endswith("-express")]
         scheduler.close()
-        eventually(lambda: not [one for one in threading.enumerate() if one.name.endswith("-express")])
         return found
 
     is_postgresql = database_url.startswith("postgresql")
@@ -207,37 +213,56 @@ def test_who_has_nothing_left_while_others_have_is_caught_up(scheduler: TimeoutS
     scheduler.schedule_many(make_jobs(3, tenant_id="small", scheduled_at=RECENT))
     claimant = Claimant(scheduler)
 
-    caught_up = [(claimant.claim(20), claimant.caught_up)[1] for _ in range(8)]
+    caught_up = [(claimant.claim(20), claimant.go_first)[1] for _ in range(8)]
 
     # Once no more is left than a claim takes, everybody's goes together.
     assert caught_up == [frozenset(), {"small"}, *[frozenset()] * 6]
 
 
-def test_newcomers_are_those_who_had_no_more_than_their_share(scheduler: TimeoutScheduler) -> None:
+def test_newcomers_are_those_who_had_less_than_their_share(scheduler: TimeoutScheduler) -> None:
     scheduler.schedule_many(make_jobs(80, tenant_id="big"))
     claimant = Claimant(scheduler)
     claimant.claim(20), claimant.claim(20)
     for days, (tenant_id, count) in enumerate([("many", 30), ("few", 3), ("one", 1)]):
         scheduler.schedule_many(make_jobs(count, tenant_id=tenant_id, scheduled_at=RECENT + timedelta(days=days)))
 
-    first, second = claimant.claim_for_newcomers(20), claimant.claim_for_newcomers(20)
+    first, go_first = claimant.claim_for_newcomers(20), claimant.go_first
+    second = claimant.claim_for_newcomers(20)
 
     # A fourth is left for whoever has a backlog; of those who have one now no more is taken before their turn.
     assert tenants(first) == {"many": 5, "few": 3, "one": 1}
+    assert go_first == {"many", "few", "one"}
     assert second == []
     assert tenants(claimant.claim(20)) == {"big": 10, "many": 10}
 
 
-def test_newcomers_are_caught_up_if_they_had_less_than_their_share(scheduler: TimeoutScheduler) -> None:
-    scheduler.schedule_many(make_jobs(80, tenant_id="big"))
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+def test_who_has_a_single_one_is_a_newcomer_each_time_however_few_may_be_claimed(
+    scheduler: TimeoutScheduler, most: int
+) -> None:
+    scheduler.schedule_many(make_jobs(20, tenant_id="big"))
+    claimant = Claimant(scheduler)
+    claimant.claim(4), claimant.claim(4)
+    found = []
+    for number in range(3):
+        scheduler.schedule(make_job(tenant_id="one", scheduled_at=RECENT, campaign_id=f"c-{number}"))
+        found.append(dict(tenants(claimant.claim_for_newcomers(most))))
+
+    assert found == [{"one": 1}] * 3
+
+
+@pytest.mark.parametrize("others", [0, 150], ids=["few tenants", "many tenants"])
+def test_a_newcomer_is_found_beside_a_backlog_that_fell_due_last(scheduler: TimeoutScheduler, others: int) -> None:
+    """Among more tenants than a claim looks at it has to be among what fell due last itself."""
+    for number in range(others):
+        scheduler.schedule(make_job(tenant_id=f"a-{number:03}", scheduled_at=FAR_AHEAD))
+    scheduler.schedule_many(make_jobs(200, tenant_id="big", scheduled_at=RECENT))
     claimant = Claimant(scheduler)
     claimant.claim(20), claimant.claim(20)
-    for days, (tenant_id, count) in enumerate([("many", 30), ("few", 3)]):
-        scheduler.schedule_many(make_jobs(count, tenant_id=tenant_id, scheduled_at=RECENT + timedelta(days=days)))
+    at = RECENT + timedelta(days=1) if others else LONG_AGO
+    scheduler.schedule(make_job(tenant_id="one", scheduled_at=at))
 
-    claimant.claim_for_newcomers(20)
-
-    assert claimant.caught_up == {"few"}
+    assert tenants(claimant.claim_for_newcomers(20)) == {"one": 1}
 
 
 def test_who_had_a_backlog_is_a_newcomer_again_once_it_is_caught_up(scheduler: TimeoutScheduler) -> None:

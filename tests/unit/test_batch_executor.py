@@ -111,6 +111,25 @@ def test_what_goes_first_has_a_batchs_room_more_where_there_is_an_express_for_it
     assert rooms == [(4, 4), (0, 4), (0, 3), (0, 0), (0, 0)]
 
 
+def test_who_found_no_room_even_for_what_goes_first_is_woken_once_there_is_some() -> None:
+    express = Stage(has_express=True)
+    express.hand_over("a1", "a2", "a3", "a4")
+    express.hand_over("a5", "a6", "a7", "a8")
+    eventually(lambda: len(express.work.batches) == 1)
+    express.hand_over("b1", "b2", "b3", "b4", first="b")
+    eventually(lambda: len(express.work.batches) == 2)
+    rooms = [(express.executor.free, express.executor.room_first)]
+
+    express.work.may_end.release()
+    eventually(lambda: express.wakes == 1)
+    rooms.append((express.executor.free, express.executor.room_first))
+    express.work.may_end.release(100)
+    assert express.executor.wait_idle(10)
+    express.executor.shutdown()
+
+    assert rooms == [(0, 0), (0, 4)]
+
+
 def test_what_was_claimed_takes_its_room_before_it_is_submitted(stage: Stage) -> None:
     assert [stage.executor.has_room_beside(claimed) for claimed in (0, 6, 7, 8, 9)] == [True, True, False, False, False]
 

@@ -114,6 +114,35 @@ def test_an_express_begins_what_goes_first_at_once_and_nothing_else(express: Sta
     assert ("test-0", ["b", "c"]) in express.worked_by
 
 
+def test_what_goes_first_is_left_to_the_express_while_anything_else_waits() -> None:
+    """The worker is done with a batch while the express is at work: what waits isn't put off by what goes first."""
+    begun, gates = threading.Semaphore(0), {key: threading.Event() for key in "abcd"}
+    worked: list[tuple[str, list[str]]] = []
+
+    def work(_shift: Shift, batch: Sequence[Submitted]) -> None:
+        worked.append((threading.current_thread().name, [one.job_id for one in batch]))
+        begun.release()
+        assert gates[batch[0].job_id].wait(10)
+
+    shift = Shift(work, lambda _batch, is_over: None, threads=1, name="one", has_express=True)  # noqa: ARG005
+    for key, goes_first in (("a", False), ("b", True)):
+        shift.submit(batch(key), goes_first=goes_first)
+        assert begun.acquire(timeout=10)
+    shift.submit(batch("c"), goes_first=True)
+    shift.submit(batch("d"))
+    gates["a"].set()
+    assert begun.acquire(timeout=10)
+    gates["d"].set()
+    assert begun.acquire(timeout=10)
+    gates["b"].set()
+    gates["c"].set()
+    is_idle = shift.wait_idle(10)
+    shift.end()
+
+    assert is_idle
+    assert worked == [("one-0", ["a"]), ("one-express", ["b"]), ("one-0", ["d"]), ("one-0", ["c"])]
+
+
 def test_whoever_is_idle_is_woken_by_a_batch() -> None:
     """Two threads and an express are idle: all three begin before any of them ends."""
     begun, may_end = threading.Semaphore(0), threading.Event()
