@@ -119,10 +119,12 @@ class ClaimTurns:
             self._backlogged.intersection_update(due)
         else:
             due = self._stores.due.newest(transaction, self._action_type, probes)
-        newcomers = [tenant_id for tenant_id in due if tenant_id not in self._backlogged][: max(limit // 2, 1)]
-        self._share(batch, newcomers, others=1)
-        first = frozenset(action.tenant_id for action in batch.in_order())
-        return Taken(batch.in_order(), batch.held, has_more=True, go_first=first)
+        newcomers = [tenant_id for tenant_id in due if tenant_id not in self._backlogged]
+        served = newcomers[: max(limit // 2, 1)]
+        self._share(batch, served, others=1)
+        actions, is_searching = batch.in_order(), len(served) < len(newcomers)
+        first = frozenset(action.tenant_id for action in actions)
+        return Taken(actions, batch.held, has_more=True, is_searching=is_searching, go_first=first)
 
     def _share(self, batch: _Batch, tenant_ids: Sequence[str], others: int = 0) -> frozenset[str]:
         """The same for each, at least one, and for others; returns those who had less, and have nothing left."""

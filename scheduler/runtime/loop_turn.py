@@ -224,7 +224,7 @@ class LoopTurn:
         except BaseException:
             newcomers.doubt()
             raise
-        if taken.held:
+        if taken.held or taken.is_searching:
             newcomers.doubt()
         self._note(lane, taken)
         if taken.actions and is_its_turn:

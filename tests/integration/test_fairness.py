@@ -48,6 +48,7 @@ class Claimant:
         self._owner = owner
         self._turns = ClaimTurns(scheduler.stores, action_type, scheduler.settings)
         self.go_first: frozenset[str] = frozenset()
+        self.is_searching = False
 
     def claim(self, limit: int) -> Sequence[ScheduledAction]:
         """The next batch."""
@@ -64,7 +65,7 @@ class Claimant:
         """Of those who have no backlog."""
         with self._scheduler.stores.database.transaction() as transaction:
             taken = self._turns.claim_for_newcomers(transaction, limit, self._owner, LEASE)
-        self.go_first = self._turns.took(taken).go_first
+        self.go_first, self.is_searching = self._turns.took(taken).go_first, taken.is_searching
         return taken.actions
 
     def claim_all(self, limit: int) -> list[ScheduledAction]:
@@ -274,6 +275,18 @@ def test_who_had_a_backlog_is_a_newcomer_again_once_it_is_caught_up(scheduler: T
 
     assert claimed == [0, 10, 10, 5]
     assert tenants(claimant.claim_for_newcomers(20)) == {"late": 1}
+
+
+def test_more_newcomers_than_there_is_room_for_are_served_by_the_next_search(scheduler: TimeoutScheduler) -> None:
+    scheduler.schedule_many(make_jobs(20, tenant_id="big"))
+    claimant = Claimant(scheduler)
+    claimant.claim(4), claimant.claim(4)
+    for number in range(3):
+        scheduler.schedule(make_job(tenant_id=f"t-{number}", scheduled_at=RECENT))
+
+    found = [(len(claimant.claim_for_newcomers(4)), claimant.is_searching) for _ in range(3)]
+
+    assert found == [(2, True), (1, False), (0, False)]
 
 
 def test_nobody_has_a_backlog_any_more_once_a_claim_was_not_full(scheduler: TimeoutScheduler) -> None:
