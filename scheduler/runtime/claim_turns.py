@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
 from scheduler.domain.action import ActionType, ScheduledAction
 from scheduler.runtime.pace import Pace
 from scheduler.runtime.rotation import Rotation, share_out
+from scheduler.runtime.shares import Shares
 from scheduler.settings import Settings
 from scheduler.store.claims import Claimed
 from scheduler.store.database import Transaction
@@ -19,6 +21,8 @@ from scheduler.store.stores import Stores
 
 # Filling a batch from tenants that each have a quota takes two rounds as a rule.
 _MOST_ROUNDS: Final = 4
+# Of a batch, for each newcomer: enough for almost all, and little of the room where it is the beginning of a backlog.
+_SHARE_OF_NEWCOMER: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +30,7 @@ class Taken:
     """What a claim got, the longest overdue first; `held` more were due, and are paused now.
 
     `has_more`: there may be more that may be claimed at once. `is_searching`: not every tenant was looked at yet.
-    `is_cut`: a rate allowed nothing more, of all or of a tenant. `go_first`: tenants of whom nothing that was due is
-    left over, or who had no backlog until now, while others have more.
+    `is_cut`: a rate allowed nothing more, of all or of a tenant. `shares`: what was given in equal shares.
     """
 
     actions: Sequence[ScheduledAction]
@@ -35,7 +38,12 @@ class Taken:
     has_more: bool = False
     is_searching: bool = False
     is_cut: bool = False
-    go_first: frozenset[str] = frozenset()
+    shares: Shares = field(default_factory=Shares)
+
+    @property
+    def go_first(self) -> frozenset[str]:
+        """Tenants of whom nothing that was due is left over, while others have more."""
+        return self.shares.caught_up if self.has_more else frozenset()
 
 
 class ClaimTurns:
@@ -56,10 +64,12 @@ class ClaimTurns:
         self._stores = stores
         self._seconds = seconds
         self._action_type = action_type
+        self._batch_size = settings.batch_size
         self._longest_sleep = settings.poll_interval.total_seconds()
         self._pace = Pace(settings.max_rate, settings.max_rate_per_tenant, seconds())
         self._rotation = Rotation()
-        self._backlogged: set[str] = set()
+        self._backlogged: frozenset[str] = frozenset()
+        self._last_newcomer = ""
         self._is_behind = False
         self._lap_began = 0.0
         self._next_lap = 0.0
@@ -90,7 +100,7 @@ class ClaimTurns:
         batch.rest = self._pace.available(limit, now)
         if not batch.rest:
             return Taken([], has_more=self._is_behind, is_cut=True)
-        is_searching, caught_up = False, frozenset[str]()
+        is_searching, shares = False, Shares()
         if self._pace.is_per_tenant:
             self._fill_by_quota(
                 batch, self._in_turn_at_a_pace(transaction, self._rotation.probes(batch.rest), now), now
@@ -99,11 +109,10 @@ class ClaimTurns:
         else:
             if self._is_behind:
                 probes = self._rotation.probes(batch.rest)
-                caught_up = self._share(batch, self._in_turn(transaction, probes, places=batch.rest))
+                shares = batch.add_equal_shares(self._in_turn(transaction, probes, places=batch.rest))
             batch.add_longest_overdue()
         has_more = not batch.rest or is_searching
-        first = caught_up if has_more else frozenset[str]()
-        return Taken(batch.in_order(), batch.held, has_more, is_searching, self._pace.holds_back, first)
+        return Taken(batch.in_order(), batch.held, has_more, is_searching, self._pace.holds_back, shares)
 
     def claim_for_newcomers(self, transaction: Transaction, limit: int, owner: str, lease: timedelta) -> Taken:
         """Claim up to `limit` of tenants that had less than their share when last met; call `took` after that.
@@ -112,34 +121,32 @@ class ClaimTurns:
         of them is for the claims of everybody's. Not with rates.
         """
         batch = _Batch(self._stores, transaction, self._action_type, owner, lease)
-        batch.rest, probes = limit, self._rotation.probes(limit)
+        batch.rest = limit
+        newcomers = self._newcomers(transaction, self._rotation.probes(self._batch_size))
+        # So many that each share tells a backlog from a single timeout, and one is left.
+        served = newcomers[: max(limit // 2 - 1, 0)]
+        self._last_newcomer = served[-1] if served else ""
+        shares = batch.add_equal_shares(served, others=1, most=max(self._batch_size // _SHARE_OF_NEWCOMER, 2))
+        is_searching = len(served) < len(newcomers)
+        return Taken(batch.in_order(), batch.held, has_more=True, is_searching=is_searching, shares=shares)
+
+    def _newcomers(self, transaction: Transaction, probes: int) -> list[str]:
+        """In the order of their names, beginning behind the last one served: nobody is always the last."""
         walked = self._stores.due.walk(transaction, self._action_type, "", probes)
         due = [tenant_id for tenant_id, is_due in walked if is_due]
         if len(walked) < probes:
-            self._backlogged.intersection_update(due)
+            self._backlogged &= frozenset(due)
         else:
             due = self._stores.due.newest(transaction, self._action_type, probes)
-        newcomers = [tenant_id for tenant_id in due if tenant_id not in self._backlogged]
-        served = newcomers[: max(limit // 2, 1)]
-        self._share(batch, served, others=1)
-        actions, is_searching = batch.in_order(), len(served) < len(newcomers)
-        first = frozenset(action.tenant_id for action in actions)
-        return Taken(actions, batch.held, has_more=True, is_searching=is_searching, go_first=first)
-
-    def _share(self, batch: _Batch, tenant_ids: Sequence[str], others: int = 0) -> frozenset[str]:
-        """The same for each, at least one, and for others; returns those who had less, and have nothing left."""
-        share = max(batch.rest // (len(tenant_ids) + others), 1) if tenant_ids else 0
-        counts = batch.add_shares(dict.fromkeys(tenant_ids, share))
-        self._backlogged.difference_update(tenant_ids)
-        if share > 1:  # one is no backlog
-            self._backlogged.update(tenant_id for tenant_id, count in counts.items() if count >= share)
-        return frozenset(tenant_id for tenant_id, count in counts.items() if count < share)
+        newcomers = sorted(set(due) - self._backlogged)
+        begin = bisect_right(newcomers, self._last_newcomer)
+        return newcomers[begin:] + newcomers[:begin]
 
     def took(self, taken: Taken) -> Taken:
         """What was taken is being fired."""
         now = self._seconds()
-        if not taken.has_more:
-            self._backlogged.clear()
+        known = self._backlogged - taken.shares.asked | taken.shares.backlogged
+        self._backlogged = known if taken.has_more else frozenset()
         self._is_behind, self.was_cut = taken.has_more, taken.is_cut
         self._pace.took(Counter(action.tenant_id for action in taken.actions), now)
         return replace(taken, has_more=taken.has_more and not self._pace.wait(now))
@@ -212,6 +219,15 @@ class _Batch:
         """Whosever they are."""
         if self.rest:
             self._add(self._claims.claim(self._transaction, self._action_type, self.rest, self._owner, self._lease))
+
+    def add_equal_shares(self, tenant_ids: Sequence[str], others: int = 0, most: int | None = None) -> Shares:
+        """The same for each, at least one and at most `most`, as if there were so many others."""
+        if not tenant_ids:
+            return Shares()
+        share = max(self.rest // (len(tenant_ids) + others), 1)
+        share = share if most is None else min(share, most)
+        counts = self.add_shares(dict.fromkeys(tenant_ids, share))
+        return Shares(frozenset(tenant_ids), share, counts)
 
     def add_shares(self, portions: Mapping[str, int]) -> Counter[str]:
         """A portion for each, one statement for all that are equal; returns how many each has got."""

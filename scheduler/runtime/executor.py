@@ -25,6 +25,8 @@ from scheduler.service.results import Ended
 
 _FIRST_RETRY: Final = 0.1
 _LONGEST_RETRY: Final = 2.0
+# A claim of fewer can't tell a newcomer with one timeout from the beginning of a backlog.
+_FEWEST_FIRST: Final = 4
 
 
 class Work(Protocol):
@@ -125,7 +127,8 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
         return room if 2 * room >= self.batch_size else 0
 
     def _more_room(self, shift: Shift) -> int:
-        return max(min(self._capacity + self.batch_size - shift.outstanding, self.batch_size), 0)
+        room = min(self._capacity + self.batch_size - shift.outstanding, self.batch_size)
+        return room if room >= _FEWEST_FIRST else 0
 
     def submit_job(self, job: ClaimedJob, run_times: list[datetime]) -> None:
         """Collect a claimed job. `max_instances` doesn't apply: the claim keeps an action single."""
@@ -145,7 +148,8 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
             return set()
         first = [one for one in collected if one.job.action.tenant_id in goes_first] if goes_first else []
         rest = [one for one in collected if one.job.action.tenant_id not in goes_first] if first else collected
-        for jobs, is_first in ((first, True), (rest, False)):
+        # In this order: a worker that is idle takes the rest, and what goes first is left to the express.
+        for jobs, is_first in ((rest, False), (first, True)):
             for start in range(0, len(jobs), self.batch_size):
                 shift.submit(jobs[start : start + self.batch_size], goes_first=is_first)
         return {one.job_id for one in collected}

@@ -215,7 +215,9 @@ class LoopTurn:
         Something may be new, as far as anybody knows: if it is everybody's turn, that serves as well.
         """
         newcomers, now = self._newcomers[lane.action_type], self._stores.database.real_clock.now()
-        may_be_there = newcomers.have_come(now) if is_its_turn else newcomers.is_due(now)
+        # Without a look in this turn this machine's clock has to do.
+        may_be_there = (is_its_turn or self._known is None) and newcomers.have_come(now)
+        may_be_there = may_be_there or (not is_its_turn and newcomers.is_due(now))
         if not (may_be_there and self._serves_newcomers(lane)):
             return False
         newcomers.search(now)

@@ -12,6 +12,11 @@ from scheduler.runtime.claimed_job import Submitted
 from scheduler.telemetry.sentry import report_unexpected
 
 Batch = Sequence[Submitted]
+_Numbered = tuple[int, Batch]
+
+
+def _number_of_its_head(queue: deque[_Numbered]) -> int:
+    return queue[0][0]
 
 
 class Done(Protocol):
@@ -24,8 +29,8 @@ class Done(Protocol):
 class Shift:
     """Threads that work on batches, in the order they are submitted, but for those that go first. Thread-safe.
 
-    With `has_express` one thread more works on nothing but what goes first, which then waits for no other batch; the
-    others leave that to it while anything else waits.
+    With `has_express` one thread more works on nothing but what goes first, which then waits for no other batch. The
+    others take both kinds in the order they are submitted: neither is put off by more and more of the other.
 
     Batches that wait together are worked on as one, of up to `most`: a small one goes at once while there is a thread
     for it, and they grow with what is left over.
@@ -50,8 +55,9 @@ class Shift:
         self._is_over = False
         self._most = most
         self._has_express = has_express
-        self._first: deque[Batch] = deque()
-        self._waiting: deque[Batch] = deque()
+        self._first: deque[_Numbered] = deque()
+        self._waiting: deque[_Numbered] = deque()
+        self._submitted = 0
         # One lock for all. Threads that wait for a batch aren't woken by the end of another.
         lock = threading.RLock()
         self._has_come = threading.Condition(lock)
@@ -78,7 +84,8 @@ class Shift:
         """Have a batch worked on; `goes_first`: before all that wait and don't."""
         with self._has_come:
             self._outstanding.update(one.job_id for one in batch)
-            (self._first if goes_first else self._waiting).append(batch)
+            self._submitted += 1
+            (self._first if goes_first else self._waiting).append((self._submitted, batch))
             self._has_come.notify()
             if goes_first:
                 self._has_first_come.notify()
@@ -97,7 +104,7 @@ class Shift:
         self.stopping.set()
         with self._has_come:
             self._is_over = True
-            unbegun = [*self._first, *self._waiting]
+            unbegun = [batch for _, batch in (*self._first, *self._waiting)]
             self._first.clear()
             self._waiting.clear()
             self._has_come.notify_all()
@@ -110,8 +117,9 @@ class Shift:
         """The next batch, with what waits behind it; None when the shift is over."""
         with self._has_come:
             self._has_come.wait_for(lambda: self._first or self._waiting or self._is_over)
-            in_order = (self._waiting, self._first) if self._has_express else (self._first, self._waiting)
-            return self._next_of(in_order[0] or in_order[1])
+            if self._has_express and self._first and self._waiting:
+                return self._next_of(min(self._first, self._waiting, key=_number_of_its_head))
+            return self._next_of(self._first or self._waiting)
 
     def _take_first(self) -> Batch | None:
         """The same of what goes first."""
@@ -119,13 +127,13 @@ class Shift:
             self._has_first_come.wait_for(lambda: self._first or self._is_over)
             return self._next_of(self._first)
 
-    def _next_of(self, queue: deque[Batch]) -> Batch | None:
+    def _next_of(self, queue: deque[_Numbered]) -> Batch | None:
         if not queue:
             return None
-        batch = queue.popleft()
+        _, batch = queue.popleft()
         with suppress(MemoryError):  # then it goes alone
-            while queue and len(batch) + len(queue[0]) <= self._most:
-                batch = [*batch, *queue[0]]
+            while queue and len(batch) + len(queue[0][1]) <= self._most:
+                batch = [*batch, *queue[0][1]]
                 queue.popleft()
         return batch
 

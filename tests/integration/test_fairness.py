@@ -61,10 +61,11 @@ class Claimant:
         self.go_first = taken.go_first
         return taken.actions
 
-    def claim_for_newcomers(self, limit: int) -> Sequence[ScheduledAction]:
+    def claim_for_newcomers(self, limit: int, then: Callable[[], object] = int) -> Sequence[ScheduledAction]:
         """Of those who have no backlog."""
         with self._scheduler.stores.database.transaction() as transaction:
             taken = self._turns.claim_for_newcomers(transaction, limit, self._owner, LEASE)
+            then()
         self.go_first, self.is_searching = self._turns.took(taken).go_first, taken.is_searching
         return taken.actions
 
@@ -232,24 +233,56 @@ def test_newcomers_are_those_who_had_less_than_their_share(scheduler: TimeoutSch
 
     # A fourth is left for whoever has a backlog; of those who have one now no more is taken before their turn.
     assert tenants(first) == {"many": 5, "few": 3, "one": 1}
-    assert go_first == {"many", "few", "one"}
+    assert go_first == {"few", "one"}
     assert second == []
     assert tenants(claimant.claim(20)) == {"big": 10, "many": 10}
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 4])
-def test_who_has_a_single_one_is_a_newcomer_each_time_however_few_may_be_claimed(
-    scheduler: TimeoutScheduler, most: int
-) -> None:
+def test_newcomers_are_served_in_turn_when_there_is_room_for_one_of_them(scheduler: TimeoutScheduler) -> None:
+    """Each has two: as many as its share, which might be the beginning of a backlog."""
     scheduler.schedule_many(make_jobs(20, tenant_id="big"))
     claimant = Claimant(scheduler)
     claimant.claim(4), claimant.claim(4)
-    found = []
-    for number in range(3):
-        scheduler.schedule(make_job(tenant_id="one", scheduled_at=RECENT, campaign_id=f"c-{number}"))
-        found.append(dict(tenants(claimant.claim_for_newcomers(most))))
+    for tenant_id in ("a", "b", "c"):
+        scheduler.schedule_many(make_jobs(2, tenant_id=tenant_id, scheduled_at=RECENT))
+    found = [(dict(tenants(claimant.claim_for_newcomers(4))), claimant.is_searching) for _ in range(4)]
 
-    assert found == [{"one": 1}] * 3
+    assert found == [({"a": 2}, True), ({"b": 2}, True), ({"c": 2}, False), ({}, False)]
+
+
+def test_newcomers_with_a_backlog_put_off_no_other_for_long(scheduler: TimeoutScheduler) -> None:
+    """They are served once: after that they have one, as far as is known."""
+    scheduler.schedule_many(make_jobs(20, tenant_id="big"))
+    claimant = Claimant(scheduler)
+    claimant.claim(4), claimant.claim(4)
+    for tenant_id in ("a", "b"):
+        scheduler.schedule_many(make_jobs(20, tenant_id=tenant_id, scheduled_at=RECENT))
+    scheduler.schedule(make_job(tenant_id="c", scheduled_at=RECENT))
+    found = [dict(tenants(claimant.claim_for_newcomers(4))) for _ in range(4)]
+
+    assert found == [{"a": 2}, {"b": 2}, {"c": 1}, {}]
+
+
+def test_a_newcomer_gets_a_tenth_of_a_batch_at_most(scheduler: TimeoutScheduler) -> None:
+    scheduler.schedule_many(make_jobs(20, tenant_id="big"))
+    claimant = Claimant(scheduler)
+    claimant.claim(4), claimant.claim(4)
+    scheduler.schedule_many(make_jobs(80, tenant_id="many", scheduled_at=RECENT))
+
+    assert tenants(claimant.claim_for_newcomers(500)) == {"many": 50}
+    assert claimant.go_first == frozenset()
+
+
+def test_what_a_search_learned_is_forgotten_when_it_is_rolled_back(scheduler: TimeoutScheduler) -> None:
+    scheduler.schedule_many(make_jobs(20, tenant_id="big"))
+    claimant = Claimant(scheduler)
+    claimant.claim(4), claimant.claim(4)
+    scheduler.schedule_many(make_jobs(20, tenant_id="a", scheduled_at=RECENT))
+
+    with pytest.raises(ZeroDivisionError):
+        claimant.claim_for_newcomers(4, then=lambda: 1 // 0)
+
+    assert tenants(claimant.claim_for_newcomers(4)) == {"a": 2}
 
 
 @pytest.mark.parametrize("others", [0, 150], ids=["few tenants", "many tenants"])
@@ -286,7 +319,7 @@ def test_more_newcomers_than_there_is_room_for_are_served_by_the_next_search(sch
 
     found = [(len(claimant.claim_for_newcomers(4)), claimant.is_searching) for _ in range(3)]
 
-    assert found == [(2, True), (1, False), (0, False)]
+    assert found == [(1, True), (1, True), (1, False)]
 
 
 def test_nobody_has_a_backlog_any_more_once_a_claim_was_not_full(scheduler: TimeoutScheduler) -> None:

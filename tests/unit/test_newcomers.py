@@ -11,7 +11,6 @@ from scheduler.runtime.newcomers import Newcomers
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 MINUTE = 60.0
 REST = 0.05
-IN_STEP = timedelta(0)
 
 
 def second(number: float) -> datetime:

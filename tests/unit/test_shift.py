@@ -114,8 +114,9 @@ def test_an_express_begins_what_goes_first_at_once_and_nothing_else(express: Sta
     assert ("test-0", ["b", "c"]) in express.worked_by
 
 
-def test_what_goes_first_is_left_to_the_express_while_anything_else_waits() -> None:
-    """The worker is done with a batch while the express is at work: what waits isn't put off by what goes first."""
+@pytest.mark.parametrize("order", ["cd", "dc"])
+def test_while_the_express_is_busy_a_worker_takes_both_kinds_in_their_order(order: str) -> None:
+    """What goes first (c) isn't put off by what comes later, nor is the rest (d) by more of what goes first."""
     begun, gates = threading.Semaphore(0), {key: threading.Event() for key in "abcd"}
     worked: list[tuple[str, list[str]]] = []
 
@@ -128,19 +129,17 @@ def test_what_goes_first_is_left_to_the_express_while_anything_else_waits() -> N
     for key, goes_first in (("a", False), ("b", True)):
         shift.submit(batch(key), goes_first=goes_first)
         assert begun.acquire(timeout=10)
-    shift.submit(batch("c"), goes_first=True)
-    shift.submit(batch("d"))
-    gates["a"].set()
-    assert begun.acquire(timeout=10)
-    gates["d"].set()
-    assert begun.acquire(timeout=10)
+    for key in order:
+        shift.submit(batch(key), goes_first=key == "c")
+    for key in ("a", *order):
+        gates[key].set()
+        assert key == order[-1] or begun.acquire(timeout=10)
     gates["b"].set()
-    gates["c"].set()
     is_idle = shift.wait_idle(10)
     shift.end()
 
     assert is_idle
-    assert worked == [("one-0", ["a"]), ("one-express", ["b"]), ("one-0", ["d"]), ("one-0", ["c"])]
+    assert worked == [("one-0", ["a"]), ("one-express", ["b"]), *[("one-0", [key]) for key in order]]
 
 
 def test_whoever_is_idle_is_woken_by_a_batch() -> None:
