@@ -140,7 +140,7 @@ class BatchExecutor(BaseExecutor):  # type: ignore[misc]
     def seal(self, goes_first: Collection[str] = ()) -> set[str]:
         """Send what was collected to the workers; returns the job ids. Called once per turn of the scheduling loop.
 
-        What these tenants have goes before all that waits, in a batch of its own.
+        What these tenants have goes first, in a batch of its own.
         """
         collected, self._incoming = self._incoming, []
         shift = self._shift

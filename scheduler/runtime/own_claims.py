@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from scheduler.domain.action import ActionStatus, ActionType, ScheduledAction
 from scheduler.runtime.claim_turns import ClaimTurns, Taken
@@ -58,21 +59,28 @@ class OwnClaims:
 
     def claim(self, action_type: ActionType, limit: int) -> Taken:
         """Claim up to `limit` due actions, and no more than the rates allow."""
-        turns, database = self._turns[action_type], self._stores.database
-        with self.in_hand.claiming():
-            with database.one_statement() if turns.is_one_statement else database.transaction() as transaction:
-                claimed = turns.claim(transaction, limit, self._owner.id, self._lease)
-            self.in_hand.take(claimed.actions)
-            return turns.took(claimed)
+        turns = self._turns[action_type]
+        return self._claim(turns, turns.claim, limit, is_one_statement=turns.is_one_statement)
 
     def claim_for_newcomers(self, action_type: ActionType, limit: int) -> Taken:
         """Claim up to `limit` due actions of tenants that have no backlog, beside one and without rates."""
         turns = self._turns[action_type]
+        return self._claim(turns, turns.claim_for_newcomers, limit)
+
+    def _claim(
+        self,
+        turns: ClaimTurns,
+        claim: Callable[[Transaction, int, str, timedelta], Taken],
+        limit: int,
+        *,
+        is_one_statement: bool = False,
+    ) -> Taken:
+        database = self._stores.database
         with self.in_hand.claiming():
-            with self._stores.database.transaction() as transaction:
-                claimed = turns.claim_for_newcomers(transaction, limit, self._owner.id, self._lease)
-            self.in_hand.take(claimed.actions)
-            return turns.took(claimed)
+            with database.one_statement() if is_one_statement else database.transaction() as transaction:
+                taken = claim(transaction, limit, self._owner.id, self._lease)
+            self.in_hand.take(taken.actions)
+            return turns.took(taken)
 
     def claim_one(self, key: Key) -> ScheduledAction | None:
         """Claim one action, if it is there to be had."""

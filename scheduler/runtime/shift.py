@@ -27,7 +27,7 @@ class Done(Protocol):
 
 
 class Shift:
-    """Threads that work on batches, in the order they are submitted, but for those that go first. Thread-safe.
+    """Threads that work on batches in the order they are submitted, those that go first before the others. Thread-safe.
 
     With `has_express` one thread more works on nothing but what goes first, which then waits for no other batch. The
     others take both kinds in the order they are submitted: neither is put off by more and more of the other.
@@ -81,7 +81,7 @@ class Shift:
             return self._outstanding.total()
 
     def submit(self, batch: Batch, *, goes_first: bool = False) -> None:
-        """Have a batch worked on; `goes_first`: before all that wait and don't."""
+        """Have a batch worked on; `goes_first`: before all that wait and don't, or by the express if there is one."""
         with self._has_come:
             self._outstanding.update(one.job_id for one in batch)
             self._submitted += 1

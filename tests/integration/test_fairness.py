@@ -273,6 +273,21 @@ def test_a_newcomer_gets_a_tenth_of_a_batch_at_most(scheduler: TimeoutScheduler)
     assert claimant.go_first == frozenset()
 
 
+def test_two_processes_that_search_at_the_same_time_claim_each_once_and_wait_for_nobody(
+    postgresql_url: str, open_scheduler: OpenScheduler
+) -> None:
+    scheduler = open_scheduler(postgresql_url)
+    scheduler.schedule_many(make_jobs(20, tenant_id="big"))
+    one, other = Claimant(scheduler, owner="one"), Claimant(scheduler, owner="other")
+    one.claim(4), one.claim(4), other.claim(4), other.claim(4)
+    scheduler.schedule(make_job(tenant_id="small", scheduled_at=RECENT))
+    found: list[dict[str, int]] = []
+
+    first = one.claim_for_newcomers(4, then=lambda: found.append(dict(tenants(other.claim_for_newcomers(4)))))
+
+    assert (dict(tenants(first)), found) == ({"small": 1}, [{}])
+
+
 def test_what_a_search_learned_is_forgotten_when_it_is_rolled_back(scheduler: TimeoutScheduler) -> None:
     scheduler.schedule_many(make_jobs(20, tenant_id="big"))
     claimant = Claimant(scheduler)
